@@ -1,0 +1,218 @@
+"""Types of the extension: librdkafka for Python, whole batches at a time and without policy.
+
+Timeouts are seconds; ``None`` waits for ever, in slices that answer Ctrl-C. Every method may raise
+:class:`~rdknotify.ClosedError` (closed, or forked) and, once librdkafka has latched a fatal error, a
+:class:`~rdknotify.KafkaError` with ``fatal=True``. Methods are safe to call from several threads unless said otherwise.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from rdknotify.errors import KafkaError
+from rdknotify.outcomes import BatchReport
+
+Buffer: TypeAlias = bytes | bytearray | memoryview | str
+Headers: TypeAlias = Mapping[str, Buffer | None] | Sequence[tuple[str, Buffer | None]]
+Partition: TypeAlias = tuple[str, int]
+Offset: TypeAlias = tuple[str, int, int]
+Position: TypeAlias = tuple[str, int, int, int]
+"""Topic, partition, next offset, leader epoch (-1: unknown)."""
+Event: TypeAlias = tuple[str, int, str, str]
+"""``("log", level, facility, text)``, ``("error", code, name, reason)``, ``("stats", 0, "", json)`` or
+``("dropped", count, "", "")``; level is syslog's (3 error ... 7 debug)."""
+
+def version() -> str: ...
+def features() -> tuple[str, ...]: ...
+def live_handles() -> dict[str, int]: ...
+def wait_events(timeout: float) -> bool:
+    """Wait without the GIL until some client has events to take; false at the timeout."""
+
+def kafka_error(code: int, reason: str | None = None) -> KafkaError: ...
+def murmur2(key: bytes) -> int: ...
+
+class Client:
+    """A librdkafka handle: what producers and consumers share. Not made directly."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def closed(self) -> bool: ...
+    def take_events(self) -> list[Event]:
+        """Take the logs, errors and statistics that arrived since the last call; never blocks, works after close."""
+
+    def metadata(self, topic: str | None = None, timeout: float = 5.0) -> dict[str, Any]:
+        """Ask the cluster: ``{"brokers": [(id, host, port)], "topics": {name: {partition: leader}}, "errors": {name: code}}``.
+
+        With ``topic`` only that one; without, all. Raises KafkaError ``_TRANSPORT`` or ``_TIMED_OUT``.
+        """
+
+    def cluster_reachable(self, timeout: float) -> bool:
+        """One metadata request without topics; false when there was no answer in time."""
+
+    def create_topics(
+        self, topics: Sequence[tuple[str, int, int, Mapping[str, str]]], timeout: float = 10.0
+    ) -> list[KafkaError | None]:
+        """Create ``(name, partitions, replication, config)``; one answer each (-1: the broker's default)."""
+
+    def delete_topics(self, topics: Sequence[str], timeout: float = 10.0) -> list[KafkaError | None]: ...
+
+class Delivery:
+    """What becomes of the records of one call. May be dropped at any time; may be waited for by any thread."""
+
+    @property
+    def total(self) -> int: ...
+    def __len__(self) -> int: ...
+    def done(self) -> bool: ...
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until every outcome is known; false at the timeout."""
+
+    def result(self, timeout: float | None = None) -> BatchReport:
+        """Wait until every outcome is known. Raises :class:`~rdknotify.Timeout` naming how many are still unknown."""
+
+    def poll(self) -> BatchReport | None:
+        """The report if every outcome is known, else None; never blocks."""
+
+class Producer(Client):
+    def __init__(self, conf: Mapping[str, str], queue_timeout: float = 10.0) -> None: ...
+    def check_topic(self, topic: str) -> None:
+        """Called once for each topic before its first record; a subclass raises ConfigError for a bad name."""
+
+    def send(
+        self,
+        topic: str,
+        value: Buffer | None,
+        key: Buffer | None = None,
+        headers: Headers | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> Delivery:
+        """Enqueue one record; waits only while the local queue is full, up to ``timeout`` (default: the client's)."""
+
+    def send_batch(
+        self,
+        topic: str,
+        values: Sequence[Buffer | None],
+        keys: Sequence[Buffer | None] | None = None,
+        headers: Headers | Sequence[Headers | None] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> Delivery:
+        """Enqueue many records in one call without the GIL. A mapping as headers goes to every record.
+
+        Raises TypeError or ValueError before anything is enqueued; QueueFull when there was no room until ``timeout``.
+        """
+
+    @property
+    def in_flight(self) -> int:
+        """Records enqueued whose outcome is not known yet."""
+
+    def flush(self, timeout: float | None = None) -> int:
+        """Send without lingering and wait for every outcome; returns how many are still unknown at the timeout."""
+
+    def purge(self) -> None:
+        """Give up everything in flight: outcomes NOT_PERSISTED (queued) or POSSIBLY_PERSISTED (sent)."""
+
+    def shut(self, timeout: float = 1.0) -> None:
+        """Purge what is in flight, release the handle. Idempotent, bounded, never raises Timeout."""
+
+class Record:
+    """One record of a batch; the payload is copied when asked for. ``memoryview(record)`` is the value without a copy."""
+
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def headers(self) -> list[tuple[str, bytes | None]]: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int | None:
+        """Milliseconds since the epoch, as the topic's ``message.timestamp.type`` says; None where there is none."""
+
+    def __buffer__(self, flags: int) -> memoryview: ...
+
+class Batch:
+    """Records of one poll, in C until asked for: a sequence of :class:`Record`, per partition in order."""
+
+    def __len__(self) -> int: ...
+    def __bool__(self) -> bool: ...
+    def __getitem__(self, index: int) -> Record: ...
+    def __iter__(self) -> Iterator[Record]: ...
+    def values(self) -> list[bytes | None]: ...
+    def keys(self) -> list[bytes | None]: ...
+    def origins(self) -> list[Offset]:
+        """Topic, partition and offset of each record."""
+
+    def timestamps(self) -> list[int | None]: ...
+    def positions(self) -> list[Position]:
+        """For each partition in the batch the offset after its last record: what to commit."""
+
+    def release(self) -> None:
+        """Free the payloads now; the batch is empty afterwards. Records and views taken from it stay valid."""
+
+class Consumer(Client):
+    """Polled by one thread at a time; the other methods from any."""
+
+    def __init__(self, conf: Mapping[str, str]) -> None: ...
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Topic names; one that starts with ``^`` is a regular expression."""
+
+    def poll(self, batch: Batch, max_records: int, timeout: float | None) -> bool:
+        """Fill an empty batch with what is ready, as soon as one record is; true if there is any.
+
+        False at the timeout, and at once when a rebalance or an error waits to be taken.
+        """
+
+    def take_rebalance(self) -> tuple[str, list[Partition], bool] | None:
+        """``("assign" | "revoke" | "lost", partitions, incremental)``: answer with :meth:`assign` or :meth:`unassign`."""
+
+    def take_errors(self) -> list[KafkaError]: ...
+    def assign(self, offsets: Sequence[Offset], incremental: bool) -> None:
+        """Begin reading at these offsets; -1001 is the committed one, -2 the earliest, -1 the latest."""
+
+    def unassign(self, partitions: Sequence[Partition], incremental: bool) -> None: ...
+    def assignment(self) -> list[Partition]: ...
+    def commit(self, positions: Sequence[Position], timeout: float | None = None, wait: bool = True) -> None:
+        """Commit exactly these; raises CommitFailed, Timeout or KafkaError. Without ``wait`` it only sends."""
+
+    def committed(self, partitions: Sequence[Partition], timeout: float = 5.0) -> dict[Partition, int | None]: ...
+    def positions(self, partitions: Sequence[Partition]) -> dict[Partition, int | None]: ...
+    def watermarks(self, topic: str, partition: int, timeout: float = 5.0) -> tuple[int, int]: ...
+    def offsets_for_times(self, times: Sequence[Offset], timeout: float = 5.0) -> dict[Partition, int]:
+        """First offsets at or after the given milliseconds; -1 where there is none yet."""
+
+    def seek(self, offsets: Sequence[Offset], timeout: float = 5.0) -> None: ...
+    def pause(self, partitions: Sequence[Partition]) -> None: ...
+    def resume(self, partitions: Sequence[Partition]) -> None: ...
+    def leave(self, timeout: float) -> bool:
+        """Begin to leave the group; call until true, taking rebalances in between. False: call again, or give up and shut."""
+
+    def shut(self, timeout: float = 1.0) -> None:
+        """Release the handle without leaving the group. Idempotent, bounded: records of this client keep it alive in C."""
+
+class MockCluster:
+    """librdkafka's in-process Kafka: keeps at most 5 MiB or 100,000 records a partition; no TLS, SASL or admin requests."""
+
+    def __init__(self, brokers: int = 1) -> None: ...
+    @property
+    def bootstrap_servers(self) -> str: ...
+    def create_topic(self, topic: str, partitions: int = 4, replication: int = 1) -> None: ...
+    def set_broker_up(self, broker: int, up: bool) -> None: ...
+    def set_broker_rtt(self, broker: int, milliseconds: int) -> None: ...
+    def set_leader(self, topic: str, partition: int, broker: int) -> None:
+        """``broker`` -1: the partition has no leader."""
+
+    def push_request_errors(self, api_key: int, codes: Sequence[int]) -> None:
+        """Answer the next requests of this kind with these errors, one each."""
+
+    def push_broker_request_errors(self, broker: int, api_key: int, codes: Sequence[tuple[int, int]]) -> None:
+        """The same for one broker, each ``(code, delay in milliseconds)``."""
+
+    def set_topic_error(self, topic: str, code: int) -> None: ...
+    def set_group_rebalance_delay(self, milliseconds: int) -> None: ...
+    def close(self) -> None: ...

@@ -1,0 +1,217 @@
+"""SQLite as a sink: one file, rows and offsets in one transaction, several processes of a group may share it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rdknotify.errors import ClosedError, ConfigError
+from rdknotify.sinks import OffsetsBehind, RowRefused, SinkError, Span
+from rdknotify.sinks.schema import Schema
+from rdknotify.topics import TopicPartition
+
+__all__ = ["SQLiteSink"]
+
+_TYPES = {
+    "text": "TEXT",
+    "integer": "INTEGER",
+    "real": "REAL",
+    "blob": "BLOB",
+    "json": "TEXT",
+    "timestamp": "TEXT",
+}
+
+_REFUSALS = (
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    OverflowError,
+    UnicodeEncodeError,
+)
+"""What a value that does not fit raises, depending on Python's version."""
+
+_BUSY_SLICE = 0.1  # seconds inside SQLite, where Ctrl-C is not noticed
+
+_REMEDIES = (
+    ("disk is full", "free some space"),
+    ("locked", "another process held it all the time: end its transaction, or give a longer timeout="),
+    ("readonly", "check the rights on it and on its folder"),
+    ("unable to open", "check that its folder exists, and the rights on it"),
+    ("not a database", "give another path"),
+    ("malformed", "restore it, or give another path"),
+)
+"""What to do, by a part of SQLite's message (its error names came with Python 3.11 only)."""
+
+
+class SQLiteSink:
+    """Rows in ``table``, next offsets in ``<table>_offsets``, in write-ahead mode.
+
+    Args:
+        path: the database file; made when it is missing, its folder must exist.
+        table: the table's name; made when it is missing, else its columns must be the schema's.
+        timeout: seconds to wait for another process's transaction.
+
+    A commit survives a crash of the process. After a crash of the *machine* the newest transactions may be missing, rows and
+    offsets together (``synchronous=NORMAL``): the persister goes on from the older offsets, so nothing is lost or twice.
+    Safe for several threads, which take turns. Raises ConfigError for a bad path or table name.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], table: str = "notifications", *, timeout: float = 10.0) -> None:
+        self.path = Path(path)
+        self.table = table
+        self._timeout = timeout
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", table):
+            raise ConfigError(f"table={table!r}: use a letter, then letters, digits and underscores")
+        if not self.path.parent.is_dir():
+            raise ConfigError(f"SQLiteSink({str(path)!r}): the folder {self.path.parent} does not exist; make it first")
+        if self.path.is_dir():
+            raise ConfigError(f"SQLiteSink({str(path)!r}): is a folder; name a file in it")
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._users = 0
+        self._pid = 0
+        self._insert = ""
+
+    def open(self, schema: Schema) -> None:
+        """Connect and make what is missing; raises SinkError when the table is there with other columns."""
+        with self._lock, self._named():
+            if self._connection is None:
+                self._connection = sqlite3.connect(
+                    self.path, timeout=_BUSY_SLICE, isolation_level=None, check_same_thread=False
+                )
+                self._pid = os.getpid()
+            try:
+                self._prepare(schema)
+            except BaseException:
+                if self._users == 0:
+                    self._disconnect()
+                raise
+            self._users += 1
+
+    def restore(self, group: str, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The offsets held for this group, for those of the partitions that have one."""
+        with self._lock, self._named():
+            held = self._held(self._database(), group)
+        return {TopicPartition(*partition): held[partition] for partition in partitions if partition in held}
+
+    def store(self, group: str, rows: Sequence[tuple[Any, ...]], spans: Mapping[TopicPartition, Span]) -> int:
+        """One transaction, as :class:`~rdknotify.sinks.Sink` says; waits up to the timeout for the write lock."""
+        with self._lock, self._named(), self._transaction() as database:
+            held = self._held(database, group)
+            behind = [
+                key for key, span in spans.items() if span.expected is not None and held.get(key, -1) < span.expected
+            ]
+            if behind:
+                raise OffsetsBehind(behind, self._behind_text(behind, held, spans))
+            new = database.executemany(self._insert, rows).rowcount if rows else 0
+            database.executemany(
+                f'INSERT INTO "{self.table}_offsets" VALUES (?, ?, ?, ?) ON CONFLICT (consumer_group, topic, partition) '
+                "DO UPDATE SET next_offset = max(next_offset, excluded.next_offset)",
+                [(group, topic, partition, span.next) for (topic, partition), span in spans.items()],
+            )
+        return new
+
+    def close(self) -> None:
+        """Disconnect, once every persister that opened it has closed it; idempotent."""
+        with self._lock:
+            self._users = max(0, self._users - 1)
+            if self._users == 0:
+                self._disconnect()
+
+    # -- inside, with the lock held ---------------------------------------------------------------------------------
+
+    def _prepare(self, schema: Schema) -> None:
+        database = self._database()
+        self._patiently(lambda: database.execute("PRAGMA journal_mode = WAL"))
+        database.execute("PRAGMA synchronous = NORMAL")
+        names = [column.name for column in schema.columns]
+        columns = ", ".join(f'"{column.name}" {_TYPES[column.kind]}' for column in schema.columns)
+        with self._transaction():
+            database.execute(
+                f'CREATE TABLE IF NOT EXISTS "{self.table}" ({columns}, UNIQUE (topic, partition, "offset"))'
+            )
+            if schema.message_id is not None:
+                database.execute(
+                    f'CREATE UNIQUE INDEX IF NOT EXISTS "{self.table}_{schema.message_id}" '
+                    f'ON "{self.table}" ("{schema.message_id}")'
+                )
+            database.execute(
+                f'CREATE TABLE IF NOT EXISTS "{self.table}_offsets" (consumer_group TEXT, topic TEXT, '
+                "partition INTEGER, next_offset INTEGER NOT NULL, PRIMARY KEY (consumer_group, topic, partition)) "
+                "WITHOUT ROWID"
+            )
+        found = [row[1] for row in database.execute(f'PRAGMA table_info("{self.table}")')]
+        if found != names:
+            raise SinkError(
+                f"table {self.table} of {self.path} has the columns {', '.join(found)}, but the schema needs "
+                f"{', '.join(names)}; give another table= or path"
+            )
+        self._insert = f'INSERT INTO "{self.table}" VALUES ({", ".join("?" * len(names))}) ON CONFLICT DO NOTHING'
+
+    def _database(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise ClosedError(f"SQLiteSink({str(self.path)!r}) is not open")
+        if self._pid != os.getpid():
+            raise ClosedError(f"SQLiteSink({str(self.path)!r}) was opened before this process was forked; make a new one")
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None and self._pid == os.getpid():
+            self._connection.close()
+        self._connection = None
+
+    def _held(self, database: sqlite3.Connection, group: str) -> dict[tuple[str, int], int]:
+        found = database.execute(
+            f'SELECT topic, partition, next_offset FROM "{self.table}_offsets" WHERE consumer_group = ?', (group,)
+        )
+        return {(topic, partition): offset for topic, partition, offset in found}
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        database = self._database()
+        self._patiently(lambda: database.execute("BEGIN IMMEDIATE"))
+        try:
+            yield database
+            database.execute("COMMIT")
+        except BaseException:
+            if database.in_transaction:  # SQLite has rolled back by itself after some errors
+                database.execute("ROLLBACK")
+            raise
+
+    def _patiently(self, action: Callable[[], object]) -> None:
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                action()
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() >= deadline:
+                    raise
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Say which file it was and what to do, in place of SQLite's bare words."""
+        try:
+            yield
+        except _REFUSALS as error:
+            raise RowRefused(f"{self.path}: {error}") from error
+        except sqlite3.Error as error:
+            remedy = next((f"; {remedy}" for words, remedy in _REMEDIES if words in str(error)), "")
+            raise SinkError(f"database {self.path}: {error}{remedy}") from error
+
+    def _behind_text(
+        self, behind: list[TopicPartition], held: Mapping[tuple[str, int], int], spans: Mapping[TopicPartition, Span]
+    ) -> str:
+        first = behind[0]
+        return (
+            f"database {self.path} went back: of {first[0]}-{first[1]} it holds offset {held.get(first)}, but "
+            f"{spans[first].expected} was stored; reading again from what it holds"
+        )

@@ -1,0 +1,556 @@
+"""Consuming records in batches: group membership, the two commit modes, positions.
+
+What the group coordinator takes and gives is answered inside :meth:`Consumer.poll`, in the polling thread. Each time a
+partition is assigned it gets a new *generation*; a batch remembers the generations it was polled in, so that it never
+commits a partition that was taken away since, even if it came back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from rdknotify import _rdknotify as core
+from rdknotify.client import admit, deadline_after, remaining
+from rdknotify.errors import ClosedError, CommitFailed, ConfigError, KafkaError
+from rdknotify.events import ClientEvents, logger
+from rdknotify.options import resolve
+from rdknotify.topics import TopicPartition, check_name
+from rdknotify.url import TransportURL
+
+__all__ = ["Batch", "Consumer", "OnAssigned", "OnRevoked"]
+
+OnAssigned: TypeAlias = Callable[[list[TopicPartition]], Mapping[TopicPartition, int] | None]
+"""Given partitions, returns where to start in those that shall not start at the committed offset."""
+OnRevoked: TypeAlias = Callable[[list[TopicPartition], bool], object]
+"""Given partitions that are about to go, and whether they are lost: another member may have them already."""
+Positions: TypeAlias = Mapping[TopicPartition, int] | Sequence[core.Position]
+_Generations: TypeAlias = Mapping[core.Partition, int]
+_Rebalance: TypeAlias = tuple[str, list[core.Partition], bool]
+
+_COMMITTED = -1001
+_UNKNOWN_EPOCH = -1
+_ASSIGNMENT_LOST = -142
+_SLICE = 0.25
+_REQUEST_TIMEOUT = 5.0
+_EXIT_TIMEOUT = 2.0
+
+# Outages are told by librdkafka's error events; here they need no second word.
+_PASSING = frozenset({"_PARTITION_EOF", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT"})
+_NOT_YET = frozenset(
+    {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "LEADER_NOT_AVAILABLE"}
+)
+_REGROUPING = frozenset(
+    {
+        "REBALANCE_IN_PROGRESS",
+        "ILLEGAL_GENERATION",
+        "UNKNOWN_MEMBER_ID",
+        "STALE_MEMBER_EPOCH",
+        "FENCED_MEMBER_EPOCH",
+        "_ASSIGNMENT_LOST",
+    }
+)
+
+
+class Batch(core.Batch):
+    """Records of one poll: a sequence of :class:`~rdknotify.Record`, per partition in order; empty at the timeout."""
+
+    _consumer: Consumer
+    _generations: _Generations
+
+    def commit(self, timeout: float | None = None, wait: bool = True) -> None:
+        """Commit exactly this batch: for each of its partitions the offset after its last record.
+
+        Partitions that were taken away since are not committed; the others are, then CommitFailed names them. Callable
+        from any thread. ``timeout`` defaults to ``commit_timeout``; without ``wait`` the commit is only sent.
+
+        Raises:
+            CommitFailed: the records will be delivered again, here or to another member.
+            Timeout: no answer; they may be delivered again.
+            ConfigError: with ``commit="before"`` the batch was committed before it was returned.
+        """
+        self._consumer._commit_batch(self, timeout, wait)
+
+
+class Consumer:
+    """A member of a consumer group that polls batches of records.
+
+    ``topics`` are names; one that starts with ``^`` is a regular expression over all topics of the cluster. New topics,
+    also named ones that do not exist yet, are found within a second. ``commit="after"`` leaves it to the caller to
+    commit what was done; ``commit="before"`` commits each batch before :meth:`poll` returns it. ``start`` (or option
+    ``start``) says where the group begins in a partition without a committed offset: ``"latest"`` means the end of
+    those that existed when this consumer was made, and the beginning of younger ones.
+
+    ``on_assigned`` and ``on_revoked`` are called inside :meth:`poll` and :meth:`close`. If ``on_assigned`` raises, the
+    exception comes out of ``poll``, nothing is read from these partitions, and the next ``poll`` calls it again. If
+    ``on_revoked`` raises, the partitions go all the same, then the exception comes out.
+
+    One thread polls at a time; the other methods are safe to call from any.
+
+    Raises:
+        ConfigError: the URL, an argument, an option or a property is wrong.
+        AuthenticationError, Timeout: the cluster refused us, or did not answer within ``connect_timeout`` seconds.
+    """
+
+    exit_rank: ClassVar[int] = 0
+
+    def __init__(
+        self,
+        url: str | TransportURL,
+        topics: Sequence[str],
+        group: str | None = None,
+        *,
+        commit: Literal["before", "after"] = "after",
+        start: Literal["earliest", "latest"] | None = None,
+        config: Mapping[str, Any] | None = None,
+        on_assigned: OnAssigned | None = None,
+        on_revoked: OnRevoked | None = None,
+        **options: Any,
+    ) -> None:
+        if commit not in ("before", "after"):
+            raise ConfigError(f"commit={commit!r}: 'before' or 'after' is needed")
+        subscription = _check_topics(topics)
+        named = {"consumer_group": group, "start": start}
+        options |= {name: value for name, value in named.items() if value is not None}
+        settings = resolve(TransportURL.parse(url), "consumer", options, config)
+        self._commit_mode = commit
+        self._values = settings.values
+        self._on_assigned = on_assigned
+        self._on_revoked = on_revoked
+        self._turn = threading.RLock()
+        """Held by who polls or closes."""
+        self._assignment = threading.RLock()
+        """Held while the assignment changes and while offsets are committed: neither overtakes the other."""
+        self._closing = threading.Event()
+        self._generations: _Generations = {}
+        self._next_generation = itertools.count(1)
+        self._unanswered: _Rebalance | None = None
+        self._rewind: dict[core.Partition, int] = {}
+        self._existing: frozenset[core.Partition] | None = None
+        self._told: set[str] = set()
+        self.events = ClientEvents()
+        self._core = core.Consumer(settings.conf)
+        try:
+            admit(self, self._core, settings)
+            if self._starts_latest and self._values["connect_timeout"] is not None:
+                self._existing = self._existing_partitions()
+            self._core.subscribe(subscription)
+        except BaseException:
+            self._core.shut()
+            raise
+
+    # -- what every client has ------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """librdkafka's name of this client, as in its log lines."""
+        return self._core.name
+
+    @property
+    def closed(self) -> bool:
+        """Closed, or in a process forked after it was made."""
+        return self._core.closed
+
+    @property
+    def statistics(self) -> dict[str, Any] | None:
+        """librdkafka's last statistics (``statistics.interval.ms``), parsed; None before the first."""
+        return self.events.statistics
+
+    @property
+    def exit_timeout(self) -> float:
+        """Seconds that the exit of the process waits for this consumer to leave its group."""
+        return min(_EXIT_TIMEOUT, float(self._values["close_timeout"]))
+
+    def take_events(self) -> list[core.Event]:
+        """librdkafka's events, for the forwarding to :mod:`logging`."""
+        return self._core.take_events()
+
+    # -- records --------------------------------------------------------------------------------------------------
+
+    def poll(self, max_records: int | None = None, timeout: float | None = 1.0) -> Batch:
+        """Return as soon as there is a record, with what is ready up to ``max_records``; an empty batch at the timeout.
+
+        ``max_records`` defaults to option ``max_poll_records``; ``timeout`` is in seconds, None waits until
+        :meth:`close`. Rebalances are answered inside, calling the hooks.
+
+        Raises KafkaError for what does not pass by itself: authorization, a fatal error, and with ``commit="before"``
+        a commit that failed; the records of that commit are delivered by a later poll.
+        """
+        if max_records is not None and max_records < 1:
+            raise ConfigError(f"max_records={max_records!r}: at least 1 is needed")
+        limit = self._values["max_poll_records"] if max_records is None else max_records
+        self._check_open()
+        deadline = deadline_after(timeout)
+        if not self._turn.acquire(timeout=-1 if timeout is None else remaining(deadline)):
+            return self._new_batch()
+        try:
+            return self._poll(limit, deadline)
+        finally:
+            self._turn.release()
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield batches that are not empty, until :meth:`close` is called, by whichever thread."""
+        while not self._closing.is_set():
+            try:
+                batch = self.poll(timeout=_SLICE)
+            except ClosedError:
+                if not self._closing.is_set():
+                    raise
+                return
+            if batch:
+                yield batch
+
+    def _check_open(self) -> None:
+        # Before any lock: in a forked child it may be held for ever.
+        if self.closed:
+            raise ClosedError(
+                f"{self.name} was closed, or made before a fork of this process; make a new one"
+            )
+
+    def _new_batch(self) -> Batch:
+        batch = Batch()
+        batch._consumer = self
+        return batch
+
+    def _poll(self, limit: int, deadline: float) -> Batch:
+        while True:
+            self._seek_back()
+            self._answer_rebalance()
+            batch = self._new_batch()
+            try:
+                found = self._core.poll(batch, limit, min(_SLICE, remaining(deadline)))
+                batch._generations = self._generations
+                if found and self._settled(batch):
+                    return batch
+            except BaseException:
+                # Taken from librdkafka and not handed on, because of Ctrl-C or a failed commit: to be delivered again.
+                self._remember(batch)
+                raise
+            self._answer_rebalance()
+            self._judge(self._core.take_errors())
+            if not remaining(deadline) or self._closing.is_set():
+                return self._new_batch()
+
+    def _settled(self, batch: Batch) -> bool:
+        """Commit the batch if that comes before its return; false if a rebalance came in between."""
+        if self._commit_mode == "after":
+            return True
+        try:
+            self._commit(batch.positions(), batch._generations, None, wait=True)
+        except KafkaError as error:
+            if error.name not in _REGROUPING:
+                raise
+            logger.info("%s: %d records wait until the group has settled: %s", self.name, len(batch), error)
+            self._remember(batch)
+            return False
+        return True
+
+    def _remember(self, batch: Batch) -> None:
+        """These records were not handed on: begin with the first of them again."""
+        for topic, partition, offset in reversed(batch.origins()):
+            self._rewind[topic, partition] = offset
+
+    def _seek_back(self) -> None:
+        owned = [
+            (*partition, offset)
+            for partition, offset in self._rewind.items()
+            if partition in self._generations
+        ]
+        if owned:
+            self._core.seek(owned, _REQUEST_TIMEOUT)
+        self._rewind.clear()
+
+    def _judge(self, errors: Iterable[KafkaError]) -> None:
+        """Raise the first error that does not pass by itself, log the others."""
+        serious = [error for error in errors if error.fatal or not self._passes(error)]
+        for error in serious[1:]:
+            logger.error("%s: %s", self.name, error)
+        if serious:
+            raise serious[0]
+
+    def _passes(self, error: KafkaError) -> bool:
+        if error.name in _NOT_YET:
+            if str(error) not in self._told:
+                self._told.add(str(error))
+                logger.warning("%s: %s; its records come as soon as it is there", self.name, error)
+            return True
+        if error.name == "_MAX_POLL_EXCEEDED":
+            logger.warning(
+                "%s: %s; its partitions went to others, polling joins the group again", self.name, error
+            )
+            return True
+        return error.retriable or error.name in _PASSING
+
+    # -- rebalances -----------------------------------------------------------------------------------------------
+
+    def _answer_rebalance(self) -> None:
+        """Answer one rebalance if there is one; an assignment that cannot be placed yet is kept for the next call."""
+        self._unanswered = self._unanswered or self._core.take_rebalance()
+        if self._unanswered is None:
+            return
+        kind, partitions, incremental = self._unanswered
+        if kind == "assign":
+            offsets = self._place(partitions)
+            if offsets is not None:
+                self._take_on(offsets, incremental)
+        else:
+            self._give_up(partitions, incremental, lost=kind == "lost")
+
+    def _place(self, partitions: Sequence[core.Partition]) -> list[core.Offset] | None:
+        """Where to start in each; None while the cluster does not tell."""
+        starts: dict[core.Partition, int] = {}
+        if self._on_assigned is not None and partitions:
+            placed = self._on_assigned([TopicPartition(*partition) for partition in partitions]) or {}
+            starts = {(topic, partition): offset for (topic, partition), offset in placed.items()}
+        unplaced = [partition for partition in partitions if partition not in starts]
+        if unplaced and self._starts_latest:
+            try:
+                starts.update(self._latest_starts(unplaced))
+            except KafkaError as error:
+                if error.fatal or not (error.retriable or error.name in _PASSING):
+                    raise
+                logger.warning("%s: cannot tell yet where to start: %s", self.name, error)
+                return None
+        return [(*partition, starts.get(partition, _COMMITTED)) for partition in partitions]
+
+    def _take_on(self, offsets: Sequence[core.Offset], incremental: bool) -> None:
+        generation = next(self._next_generation)
+        begun = {(topic, partition): generation for topic, partition, _ in offsets}
+        with self._assignment:
+            self._core.assign(offsets, incremental)
+            self._generations = {**self._generations, **begun} if incremental else begun
+        self._unanswered = None
+
+    def _give_up(self, partitions: Sequence[core.Partition], incremental: bool, lost: bool) -> None:
+        self._unanswered = None
+        known = [TopicPartition(*partition) for partition in partitions if partition in self._generations]
+        if lost:
+            self._forget(partitions)
+        try:
+            if known and self._on_revoked is not None:
+                self._on_revoked(known, lost)
+        finally:
+            with self._assignment:
+                self._forget(partitions)
+                self._core.unassign(partitions, incremental)
+
+    def _forget(self, partitions: Iterable[core.Partition]) -> None:
+        # Replaced, never changed: batches hold the mapping of their time.
+        gone = set(partitions)
+        with self._assignment:
+            self._generations = {key: number for key, number in self._generations.items() if key not in gone}
+
+    @property
+    def _starts_latest(self) -> bool:
+        return bool(self._values["start"] == "latest")
+
+    def _existing_partitions(self) -> frozenset[core.Partition]:
+        known = self._core.metadata(None, _REQUEST_TIMEOUT)["topics"]
+        return frozenset(
+            (topic, partition) for topic, partitions in known.items() for partition in partitions
+        )
+
+    def _latest_starts(self, partitions: Sequence[core.Partition]) -> dict[core.Partition, int]:
+        """Where to start without a committed offset; committed at once, so that a later owner starts there too."""
+        if self._existing is None:
+            self._existing = self._existing_partitions()
+        committed = self._core.committed(partitions, _REQUEST_TIMEOUT)
+        starts = {}
+        for topic, partition in partitions:
+            if committed.get((topic, partition)) is None:
+                low, high = self._core.watermarks(topic, partition, _REQUEST_TIMEOUT)
+                starts[topic, partition] = high if (topic, partition) in self._existing else low
+        if starts:
+            self._commit_starts(starts)
+        return starts
+
+    def _commit_starts(self, starts: Mapping[core.Partition, int]) -> None:
+        try:
+            self._core.commit(_with_epoch(starts), self._values["commit_timeout"])
+        except KafkaError as error:
+            # Only a further rebalance before the first commit would make a difference; it must not be held up.
+            logger.warning("%s: start of %d partitions not committed: %s", self.name, len(starts), error)
+
+    # -- offsets --------------------------------------------------------------------------------------------------
+
+    def commit(self, positions: Positions, timeout: float | None = None, wait: bool = True) -> None:
+        """Commit these next offsets: a mapping, or what :meth:`Batch.positions` returns.
+
+        Partitions that are not assigned (any more) are not committed; the others are, then CommitFailed names them.
+        Raises as :meth:`Batch.commit`.
+        """
+        listed = _with_epoch(positions) if isinstance(positions, Mapping) else positions
+        self._commit(listed, self._generations, timeout, wait)
+
+    def _commit_batch(self, batch: Batch, timeout: float | None, wait: bool) -> None:
+        if self._commit_mode == "before":
+            raise ConfigError("commit='before' has committed the batch already; leave out batch.commit()")
+        positions = batch.positions()
+        if positions:
+            self._commit(positions, batch._generations, timeout, wait)
+
+    def _commit(
+        self, positions: Sequence[core.Position], polled_in: _Generations, timeout: float | None, wait: bool
+    ) -> None:
+        self._check_open()
+        limit = self._values["commit_timeout"] if timeout is None else timeout
+        with self._assignment:
+            now = self._generations
+            ours = [
+                position for position in positions if now.get(position[:2], 0) == polled_in.get(position[:2])
+            ]
+            if ours:
+                self._core.commit(ours, limit, wait)
+        if len(ours) < len(positions):
+            gone = ", ".join(
+                f"{topic}[{partition}]" for topic, partition, *_ in sorted({*positions} - {*ours})
+            )
+            text = f"not committed, because taken away in the meantime: {gone}"
+            raise CommitFailed(_ASSIGNMENT_LOST, "_ASSIGNMENT_LOST", text)
+
+    def assignment(self) -> list[TopicPartition]:
+        """The partitions that this member reads now."""
+        return [TopicPartition(*partition) for partition in self._core.assignment()]
+
+    def committed(
+        self, partitions: Sequence[TopicPartition] | None = None, timeout: float = _REQUEST_TIMEOUT
+    ) -> dict[TopicPartition, int | None]:
+        """The group's committed offset of each (default: assigned) partition; None where there is none."""
+        asked = self.assignment() if partitions is None else partitions
+        return _by_partition(self._core.committed(asked, timeout)) if asked else {}
+
+    def position(
+        self, partitions: Sequence[TopicPartition] | None = None
+    ) -> dict[TopicPartition, int | None]:
+        """The offset after the last record polled of each (default: assigned) partition; None before the first."""
+        asked = self.assignment() if partitions is None else partitions
+        return _by_partition(self._core.positions(asked)) if asked else {}
+
+    def lag(self, timeout: float = _REQUEST_TIMEOUT) -> dict[TopicPartition, int]:
+        """For each assigned partition how many records there are that this consumer has not polled yet.
+
+        Before the first poll of a partition its committed offset counts, or else where it would start.
+        """
+        deadline = deadline_after(timeout)
+        reached = self.position()
+        unread = [partition for partition, offset in reached.items() if offset is None]
+        reached |= self.committed(unread, remaining(deadline))
+        lags = {}
+        for partition, offset in reached.items():
+            low, high = self._core.watermarks(*partition, remaining(deadline))
+            begin = high if self._starts_latest else low
+            lags[partition] = max(0, high - max(low, begin if offset is None else offset))
+        return lags
+
+    def seek(self, topic: str, partition: int, offset: int, timeout: float = _REQUEST_TIMEOUT) -> None:
+        """Read an assigned partition from ``offset`` on; -2 is its beginning, -1 its end."""
+        self._core.seek([(topic, partition, offset)], timeout)
+        self._rewind.pop((topic, partition), None)
+
+    def seek_to_time(self, when: datetime | float, timeout: float = _REQUEST_TIMEOUT) -> None:
+        """Read all assigned partitions from their first record at or after ``when``: seconds since the epoch, or a datetime.
+
+        Where there is none yet, reading goes on with the next one that is written. A naive datetime is local time.
+        """
+        deadline = deadline_after(timeout)
+        seconds = when.timestamp() if isinstance(when, datetime) else when
+        asked = [(*partition, round(seconds * 1000)) for partition in self.assignment()]
+        found = self._core.offsets_for_times(asked, timeout) if asked else {}
+        later = [time for time in asked if found.get(time[:2], -1) < 0]
+        if later:
+            # The end is looked up before asking again, so that no record written in between is passed over.
+            ends = {time[:2]: self._core.watermarks(*time[:2], remaining(deadline))[1] for time in later}
+            again = self._core.offsets_for_times(later, remaining(deadline))
+            found |= {key: again[key] if again.get(key, -1) >= 0 else end for key, end in ends.items()}
+        for (topic, partition), offset in found.items():
+            self.seek(topic, partition, offset, remaining(deadline))
+
+    def pause(self, partitions: Sequence[TopicPartition] | None = None) -> None:
+        """Read nothing from these (default: all assigned) partitions until :meth:`resume`, or until they go."""
+        self._core.pause(self.assignment() if partitions is None else partitions)
+
+    def resume(self, partitions: Sequence[TopicPartition] | None = None) -> None:
+        """Read from these (default: all assigned) partitions again."""
+        self._core.resume(self.assignment() if partitions is None else partitions)
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def close(self, timeout: float | None = None) -> None:
+        """Leave the group, calling ``on_revoked`` for what was assigned, and release. Idempotent; commits nothing.
+
+        A poll in progress returns. When the brokers do not answer within ``timeout`` seconds (default:
+        ``close_timeout``) the group finds out by itself after ``session.timeout.ms``. Raises what ``on_revoked`` raises.
+        """
+        if self.closed:
+            return
+        self._closing.set()
+        deadline = deadline_after(self._values["close_timeout"] if timeout is None else timeout)
+        entered = self._turn.acquire(timeout=remaining(deadline))
+        try:
+            if entered and not self.closed and not self._leave(deadline):
+                logger.warning("%s did not leave its group in time; its session has to expire", self.name)
+        finally:
+            self._core.shut()
+            if entered:
+                self._turn.release()
+
+    def _leave(self, deadline: float) -> bool:
+        failure: BaseException | None = None
+        left = False
+        while not left:
+            left = self._core.leave(min(_SLICE, remaining(deadline)))
+            try:
+                self._answer_while_leaving()
+            except Exception as error:
+                failure = error
+            if not remaining(deadline):
+                break
+        if failure is not None:
+            raise failure
+        return left
+
+    def _answer_while_leaving(self) -> None:
+        self._unanswered = self._unanswered or self._core.take_rebalance()
+        if self._unanswered is not None and self._unanswered[0] == "assign":
+            _, partitions, incremental = self._unanswered
+            # Never announced and never polled, so that on_revoked does not get them either.
+            self._core.assign([(*partition, _COMMITTED) for partition in partitions], incremental)
+            self._unanswered = None
+        self._answer_rebalance()
+
+    def __enter__(self) -> Consumer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except Exception:
+            if error is None:
+                raise
+            logger.exception("%s did not close well", self.name)
+
+    def __del__(self) -> None:
+        handle: core.Consumer | None = getattr(self, "_core", None)
+        if handle is not None and not handle.closed:
+            warnings.warn(f"{handle.name} was not closed", ResourceWarning, source=self)
+
+
+def _check_topics(topics: Sequence[str]) -> list[str]:
+    if isinstance(topics, str) or not topics:
+        raise ConfigError(f"topics={topics!r}: a list with at least one topic is needed")
+    return [topic if topic.startswith("^") else check_name(topic) for topic in topics]
+
+
+def _with_epoch(offsets: Mapping[Any, int]) -> list[core.Position]:
+    return [(topic, partition, offset, _UNKNOWN_EPOCH) for (topic, partition), offset in offsets.items()]
+
+
+def _by_partition(offsets: Mapping[core.Partition, int | None]) -> dict[TopicPartition, int | None]:
+    return {TopicPartition(*partition): offset for partition, offset in offsets.items()}

@@ -1,0 +1,192 @@
+"""librdkafka's events for :mod:`logging` and the last statistics: one daemon thread for every client of the process.
+
+Everything goes to the logger ``rdknotify``. What repeats is said once per :data:`REPEAT_INTERVAL`, with a count: while
+something waits, librdkafka reports ``_ALL_BROKERS_DOWN`` about twenty times a second.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from rdknotify import _rdknotify as core
+
+__all__ = ["ClientEvents", "EventSource", "Trouble", "forward", "logger", "stop", "watch"]
+
+logger = logging.getLogger("rdknotify")
+
+REPEAT_INTERVAL = 30.0
+"""Seconds for which the same trouble of one client is only counted."""
+
+_RECENT_TROUBLES = 32
+_KNOWN_TROUBLES = 256
+_WAIT = 1.0
+_SYSLOG_LEVELS = (logging.CRITICAL,) * 3 + (
+    logging.ERROR,
+    logging.WARNING,
+    logging.INFO,
+    logging.INFO,
+    logging.DEBUG,
+)
+_OUTAGES = frozenset({"_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT", "_TRANSPORT"})
+
+
+class Trouble(NamedTuple):
+    """An error or a log line of librdkafka worth remembering; ``name`` is the error's name or the log's facility."""
+
+    name: str
+    text: str
+
+
+class LogLine(NamedTuple):
+    level: int
+    text: str
+
+
+class _Repeats:
+    """How often one trouble came since it was last told."""
+
+    __slots__ = ("suppressed", "told")
+
+    def __init__(self, told: float) -> None:
+        self.told = told
+        self.suppressed = 0
+
+
+class ClientEvents:
+    """What became of one client's events: lines to log, recent troubles, the last statistics. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._recent: deque[Trouble] = deque(maxlen=_RECENT_TROUBLES)
+        self._repeats: dict[tuple[str, str], _Repeats] = {}
+        self._statistics_text: str | None = None
+        self._statistics: dict[str, Any] | None = None
+
+    @property
+    def troubles(self) -> list[Trouble]:
+        """The latest errors and warnings, oldest first."""
+        with self._lock:
+            return list(self._recent)
+
+    @property
+    def statistics(self) -> dict[str, Any] | None:
+        """The last statistics, parsed once when first asked for; None before the first."""
+        with self._lock:
+            if self._statistics_text is not None:
+                self._statistics = json.loads(self._statistics_text)
+                self._statistics_text = None
+            return self._statistics
+
+    def absorb(self, take: Callable[[], list[core.Event]]) -> list[LogLine]:
+        """Take the events and return what to log; taking and remembering are one step for other threads."""
+        with self._lock:
+            lines = [self._translate(*event) for event in take()]
+        return [line for line in lines if line is not None]
+
+    def _translate(self, kind: str, number: int, name: str, text: str) -> LogLine | None:
+        if kind == "log":
+            return self._log(_SYSLOG_LEVELS[max(0, min(number, 7))], name, text)
+        if kind == "error":
+            return self._trouble(logging.WARNING if name in _OUTAGES else logging.ERROR, name, text)
+        if kind == "stats":
+            self._statistics_text = text
+            return None
+        return LogLine(
+            logging.WARNING, f"{number} events were dropped: they came faster than they were taken"
+        )
+
+    def _log(self, level: int, facility: str, text: str) -> LogLine | None:
+        # The only reason ever given for a broken handshake is a FAIL line, of level info.
+        if level >= logging.WARNING or facility == "FAIL":
+            return self._trouble(level, facility, text)
+        return LogLine(level, f"{facility}: {text}")
+
+    def _trouble(self, level: int, name: str, text: str) -> LogLine | None:
+        self._recent.append(Trouble(name, text))
+        # Times and counts in the text would make each repeat look new.
+        subject = "" if name == "_ALL_BROKERS_DOWN" else text.partition(" (after ")[0]
+        now = time.monotonic()
+        repeats = self._repeats.get((name, subject))
+        if repeats is not None and now - repeats.told < REPEAT_INTERVAL:
+            repeats.suppressed += 1
+            return None
+        if len(self._repeats) >= _KNOWN_TROUBLES:
+            self._repeats.clear()
+        self._repeats[name, subject] = _Repeats(now)
+        again = f" ({repeats.suppressed} more since last told)" if repeats and repeats.suppressed else ""
+        return LogLine(level, f"{name}: {text}{again}")
+
+
+class EventSource(Protocol):
+    """A client whose events are forwarded."""
+
+    events: ClientEvents
+
+    @property
+    def name(self) -> str: ...
+    def take_events(self) -> list[core.Event]: ...
+
+
+def forward(source: EventSource) -> None:
+    """Log what this client's events say, now."""
+    for line in source.events.absorb(source.take_events):
+        logger.log(line.level, "%s: %s", source.name, line.text)
+
+
+class _Forwarder:
+    """The thread ``rdknotify-events``: runs while there are clients to watch, never keeps the interpreter alive."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew: also in a forked child, where the thread and the parent's clients do not exist."""
+        # Reentrant: a garbage collection inside may run code that makes a client.
+        self._lock = threading.RLock()
+        self._logging = threading.Lock()
+        self._sources: weakref.WeakSet[EventSource] = weakref.WeakSet()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, source: EventSource) -> None:
+        with self._lock:
+            self._sources.add(source)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="rdknotify-events", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        # Held for ever: the daemon thread cannot be inside a log handler when the interpreter goes.
+        if self._logging.acquire(timeout=_WAIT):
+            self._forward_all()
+
+    def _run(self) -> None:
+        while self._keep_running():
+            if core.wait_events(_WAIT):
+                with self._logging:
+                    self._forward_all()
+
+    def _keep_running(self) -> bool:
+        with self._lock:
+            if not self._sources:
+                self._thread = None
+            return self._thread is not None
+
+    def _forward_all(self) -> None:
+        with self._lock:
+            sources = list(self._sources)
+        for source in sources:
+            forward(source)
+
+
+_forwarder = _Forwarder()
+os.register_at_fork(after_in_child=_forwarder.reset)
+watch = _forwarder.watch
+stop = _forwarder.stop

@@ -1,0 +1,105 @@
+"""Sending records: the core's producer, made from a URL and options."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, ClassVar
+
+from rdknotify import _rdknotify as core
+from rdknotify import topics
+from rdknotify.client import TIMED_OUT, admit
+from rdknotify.errors import KafkaError
+from rdknotify.events import ClientEvents, logger
+from rdknotify.options import resolve
+from rdknotify.url import TransportURL
+
+__all__ = ["Producer"]
+
+
+class Producer(core.Producer):
+    """Sends records to Kafka, one or a batch at a time, and says what became of each. Thread-safe.
+
+    ``config`` passes librdkafka properties through; ``options`` are rdknotify's (``docs/options.md``).
+
+    Raises:
+        ConfigError: the URL, an option or a property is wrong.
+        AuthenticationError, Timeout: the cluster refused us, or did not answer within ``connect_timeout`` seconds.
+    """
+
+    exit_rank: ClassVar[int] = 1
+
+    def __init__(
+        self, url: str | TransportURL, *, config: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
+        settings = resolve(TransportURL.parse(url), "producer", options, config)
+        super().__init__(settings.conf, settings.values["queue_timeout"])
+        self.exit_timeout: float = settings.values["flush_timeout"]
+        self.events = ClientEvents()
+        self._closing = threading.Lock()
+        try:
+            admit(self, self, settings)
+        except BaseException:
+            self.shut()
+            raise
+
+    @property
+    def statistics(self) -> dict[str, Any] | None:
+        """librdkafka's last statistics (``statistics.interval.ms``), parsed; None before the first."""
+        return self.events.statistics
+
+    def check_topic(self, topic: str) -> None:
+        """Called once for each topic before its first record. Raises ConfigError for a name that Kafka forbids."""
+        topics.check_name(topic)
+
+    def flush(self, timeout: float | None = None) -> None:  # type: ignore[override]  # raises, the core counts
+        """Send without lingering and wait until every outcome is known.
+
+        Raises :class:`~rdknotify.Timeout` saying how many are still unknown after ``timeout`` seconds (None: no limit).
+        """
+        unknown = super().flush(timeout)
+        if unknown:
+            raise core.kafka_error(
+                TIMED_OUT, f"{unknown} records have no outcome yet, {timeout:g} s after flush()"
+            )
+
+    def close(self, timeout: float | None = None) -> None:
+        """Flush, give up what is left after ``timeout`` seconds (default: ``flush_timeout``), release. Idempotent.
+
+        Raises :class:`~rdknotify.Timeout` saying how many records were given up; the producer is closed all the same.
+        """
+        limit = self.exit_timeout if timeout is None else timeout
+        if self.closed:  # in a forked child the lock may be held for ever
+            return
+        with self._closing:
+            if self.closed:
+                return
+            try:
+                given_up = super().flush(limit)
+            finally:
+                self.shut()
+        if given_up:
+            text = f"{given_up} records were not delivered within {limit:g} s and were given up by close()"
+            raise core.kafka_error(TIMED_OUT, text)
+
+    def __enter__(self) -> Producer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except KafkaError as failure:
+            if error is None:
+                raise
+            logger.error("%s: %s", self.name, failure)
+
+    def __del__(self) -> None:
+        # Not closed when construction failed before there was a handle: nothing to warn about then.
+        if getattr(self, "events", None) is not None and not self.closed:
+            warnings.warn(f"{self.name} was not closed", ResourceWarning, source=self)
+            if self.in_flight:
+                logger.error("%s was not closed: %d records were given up", self.name, self.in_flight)

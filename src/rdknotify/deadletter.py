@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from rdknotify import topics
-from rdknotify.errors import ConfigError
+from rdknotify.errors import ConfigError, KafkaError
 from rdknotify.outcomes import BatchReport, Failure
 from rdknotify.provenance import Origin, ReadRecord, origin_headers
 
-__all__ = ["DeadLetterFile", "DeadLetterLog", "DeadLetterSink", "DeadLetters", "read_dead_letters"]
+__all__ = ["DeadLetterFile", "DeadLetterLog", "DeadLetterSink", "DeadLetters", "read_dead_letters", "too_large"]
 
 log = logging.getLogger(__name__)
 
@@ -80,13 +80,18 @@ class DeadLetters:
         for record, why in _with_reasons(records, reason):
             topic = self._topic or topics.dead_letter_topic(Origin.of(record).topic, group)
             by_topic.setdefault(topic, []).append((record, why))
-        for topic, letters in by_topic.items():
-            report = self._publish(topic, letters, group, attempts, with_value=True)
-            oversized = [letters[failure.index] for failure in report.failures if _too_large(failure)]
-            if len(oversized) < len(report.failures):
-                report.raise_for_failures()
-            if oversized:
-                self._publish(topic, oversized, group, attempts, with_value=False).raise_for_failures()
+        try:
+            for topic, letters in by_topic.items():
+                report = self._publish(topic, letters, group, attempts, with_value=True)
+                oversized = [letters[failure.index] for failure in report.failures if too_large(failure)]
+                if len(oversized) < len(report.failures):
+                    report.raise_for_failures()
+                if oversized:
+                    self._publish(topic, oversized, group, attempts, with_value=False).raise_for_failures()
+        except KafkaError as error:
+            if error.fatal:
+                self.close()  # one made here is of no more use; the next try makes another
+            raise
 
     def _publish(
         self,
@@ -112,8 +117,8 @@ class DeadLetters:
     def close(self) -> None:
         """Close the producer if it was made here."""
         if self._make is not None and self._producer is not None:
-            self._producer.close()
-            self._producer = None
+            producer, self._producer = self._producer, None
+            producer.close()
 
 
 class DeadLetterFile:
@@ -205,7 +210,8 @@ def _with_reasons(records: Sequence[ReadRecord], reason: str | Sequence[str]) ->
     return zip(records, reasons, strict=True)
 
 
-def _too_large(failure: Failure) -> bool:
+def too_large(failure: Failure) -> bool:
+    """True when the record will never fit: the topic or the client allows no message of its size."""
     return failure.error.name in _TOO_LARGE
 
 

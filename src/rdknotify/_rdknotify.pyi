@@ -213,6 +213,9 @@ class MockCluster:
     def push_broker_request_errors(self, broker: int, api_key: int, codes: Sequence[tuple[int, int]]) -> None:
         """The same for one broker, each ``(code, delay in milliseconds)``."""
 
+    def push_partition_errors(self, topic: str, partition: int, api_key: int, codes: Sequence[int]) -> None:
+        """The same for one partition: the others of the request succeed."""
+
     def set_topic_error(self, topic: str, code: int) -> None: ...
     def set_group_rebalance_delay(self, milliseconds: int) -> None: ...
     def close(self) -> None: ...

@@ -1,0 +1,316 @@
+"""The part of librdkafka's C API that the core uses, in the order of its headers. Nothing else lives here.
+
+Deliberately absent: the callback-style delivery, log, error and statistics hooks (we take events), the legacy simple
+consumer, ``rd_kafka_poll`` and ``rd_kafka_consumer_poll`` (queues instead), ``rd_kafka_message_produce_errstr`` (use after
+free in 2.15.1), ``rd_kafka_consumer_close`` (never returns while the brokers are silent), transactions, share consumers.
+"""
+
+from libc.stdint cimport int16_t, int32_t, int64_t
+from libc.stdio cimport FILE
+
+
+cdef extern from "rdkafka.h" nogil:
+    # ---- version and errors
+    const char *rd_kafka_version_str()
+
+    ctypedef enum rd_kafka_resp_err_t:
+        RD_KAFKA_RESP_ERR_NO_ERROR
+        RD_KAFKA_RESP_ERR__DESTROY
+        RD_KAFKA_RESP_ERR__FAIL
+        RD_KAFKA_RESP_ERR__IN_PROGRESS
+        RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS
+        RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS
+        RD_KAFKA_RESP_ERR__FATAL
+        RD_KAFKA_RESP_ERR__NO_OFFSET
+        RD_KAFKA_RESP_ERR__PARTITION_EOF
+        RD_KAFKA_RESP_ERR__QUEUE_FULL
+        RD_KAFKA_RESP_ERR__TIMED_OUT
+        RD_KAFKA_RESP_ERR__TRANSPORT
+        RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION
+
+    ctypedef struct rd_kafka_error_t
+    const char *rd_kafka_err2str(rd_kafka_resp_err_t err)
+    const char *rd_kafka_err2name(rd_kafka_resp_err_t err)
+    rd_kafka_resp_err_t rd_kafka_error_code(const rd_kafka_error_t *error)
+    const char *rd_kafka_error_string(const rd_kafka_error_t *error)
+    int rd_kafka_error_is_fatal(const rd_kafka_error_t *error)
+    int rd_kafka_error_is_retriable(const rd_kafka_error_t *error)
+    void rd_kafka_error_destroy(rd_kafka_error_t *error)
+
+    # ---- handles and topic partition lists
+    ctypedef struct rd_kafka_t
+    ctypedef struct rd_kafka_topic_t
+    ctypedef struct rd_kafka_conf_t
+    ctypedef struct rd_kafka_topic_conf_t
+    ctypedef struct rd_kafka_queue_t
+    ctypedef struct rd_kafka_event_t
+    ctypedef struct rd_kafka_headers_t
+
+    ctypedef struct rd_kafka_topic_partition_t:
+        char *topic
+        int32_t partition
+        int64_t offset
+        rd_kafka_resp_err_t err
+
+    ctypedef struct rd_kafka_topic_partition_list_t:
+        int cnt
+        rd_kafka_topic_partition_t *elems
+
+    void rd_kafka_topic_partition_set_leader_epoch(rd_kafka_topic_partition_t *part, int32_t leader_epoch)
+    rd_kafka_topic_partition_list_t *rd_kafka_topic_partition_list_new(int size)
+    void rd_kafka_topic_partition_list_destroy(rd_kafka_topic_partition_list_t *parts)
+    rd_kafka_topic_partition_t *rd_kafka_topic_partition_list_add(
+        rd_kafka_topic_partition_list_t *parts, const char *topic, int32_t partition)
+    rd_kafka_topic_partition_list_t *rd_kafka_topic_partition_list_copy(const rd_kafka_topic_partition_list_t *src)
+
+    # ---- producing with headers
+    ctypedef enum rd_kafka_vtype_t:
+        RD_KAFKA_VTYPE_RKT
+        RD_KAFKA_VTYPE_PARTITION
+        RD_KAFKA_VTYPE_VALUE
+        RD_KAFKA_VTYPE_KEY
+        RD_KAFKA_VTYPE_OPAQUE
+        RD_KAFKA_VTYPE_MSGFLAGS
+        RD_KAFKA_VTYPE_HEADERS
+
+    ctypedef struct rd_kafka_vu_mem:
+        void *ptr
+        size_t size
+
+    ctypedef union rd_kafka_vu_u:
+        rd_kafka_topic_t *rkt
+        int i
+        int32_t i32
+        rd_kafka_vu_mem mem
+        rd_kafka_headers_t *headers
+        void *ptr
+
+    ctypedef struct rd_kafka_vu_t:
+        rd_kafka_vtype_t vtype
+        rd_kafka_vu_u u
+
+    rd_kafka_headers_t *rd_kafka_headers_new(size_t initial_count)
+    void rd_kafka_headers_destroy(rd_kafka_headers_t *hdrs)
+    rd_kafka_headers_t *rd_kafka_headers_copy(const rd_kafka_headers_t *src)
+    rd_kafka_resp_err_t rd_kafka_header_add(
+        rd_kafka_headers_t *hdrs, const char *name, ssize_t name_size, const void *value, ssize_t value_size)
+    rd_kafka_resp_err_t rd_kafka_header_get_all(
+        const rd_kafka_headers_t *hdrs, size_t idx, const char **namep, const void **valuep, size_t *sizep)
+
+    # ---- messages
+    ctypedef struct rd_kafka_message_t:
+        rd_kafka_resp_err_t err
+        rd_kafka_topic_t *rkt
+        int32_t partition
+        void *payload
+        size_t len
+        void *key
+        size_t key_len
+        int64_t offset
+        void *_private
+
+    ctypedef enum rd_kafka_timestamp_type_t:
+        RD_KAFKA_TIMESTAMP_NOT_AVAILABLE
+
+    ctypedef enum rd_kafka_msg_status_t:
+        RD_KAFKA_MSG_STATUS_NOT_PERSISTED
+        RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED
+        RD_KAFKA_MSG_STATUS_PERSISTED
+
+    void rd_kafka_message_destroy(rd_kafka_message_t *rkmessage)
+    const char *rd_kafka_message_errstr(const rd_kafka_message_t *rkmessage)
+    int64_t rd_kafka_message_timestamp(const rd_kafka_message_t *rkmessage, rd_kafka_timestamp_type_t *tstype)
+    rd_kafka_resp_err_t rd_kafka_message_headers(const rd_kafka_message_t *rkmessage, rd_kafka_headers_t **hdrsp)
+    rd_kafka_msg_status_t rd_kafka_message_status(const rd_kafka_message_t *rkmessage)
+    int32_t rd_kafka_message_leader_epoch(const rd_kafka_message_t *rkmessage)
+
+    # ---- configuration
+    ctypedef enum rd_kafka_conf_res_t:
+        RD_KAFKA_CONF_OK
+
+    rd_kafka_conf_t *rd_kafka_conf_new()
+    void rd_kafka_conf_destroy(rd_kafka_conf_t *conf)
+    rd_kafka_conf_res_t rd_kafka_conf_set(
+        rd_kafka_conf_t *conf, const char *name, const char *value, char *errstr, size_t errstr_size)
+    rd_kafka_conf_res_t rd_kafka_conf_get(const rd_kafka_conf_t *conf, const char *name, char *dest, size_t *dest_size)
+    void rd_kafka_conf_set_events(rd_kafka_conf_t *conf, int events)
+    void rd_kafka_conf_set_opaque(rd_kafka_conf_t *conf, void *opaque)
+    void rd_kafka_conf_set_rebalance_cb(
+        rd_kafka_conf_t *conf,
+        void (*rebalance_cb)(rd_kafka_t *, rd_kafka_resp_err_t, rd_kafka_topic_partition_list_t *, void *) noexcept)
+    rd_kafka_topic_conf_t *rd_kafka_default_topic_conf_dup(rd_kafka_t *rk)
+    void rd_kafka_topic_conf_set_opaque(rd_kafka_topic_conf_t *conf, void *rkt_opaque)
+    void rd_kafka_topic_conf_set_partitioner_cb(
+        rd_kafka_topic_conf_t *topic_conf,
+        int32_t (*partitioner)(const rd_kafka_topic_t *, const void *, size_t, int32_t, void *, void *) noexcept)
+    int rd_kafka_topic_partition_available(const rd_kafka_topic_t *rkt, int32_t partition)
+
+    # ---- client and topic handles
+    ctypedef enum rd_kafka_type_t:
+        RD_KAFKA_PRODUCER
+        RD_KAFKA_CONSUMER
+
+    rd_kafka_t *rd_kafka_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, char *errstr, size_t errstr_size)
+    void rd_kafka_destroy(rd_kafka_t *rk)
+    int RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE
+    void rd_kafka_destroy_flags(rd_kafka_t *rk, int flags)
+    const char *rd_kafka_name(const rd_kafka_t *rk)
+    rd_kafka_topic_t *rd_kafka_topic_new(rd_kafka_t *rk, const char *topic, rd_kafka_topic_conf_t *conf)
+    void rd_kafka_topic_destroy(rd_kafka_topic_t *rkt)
+    const char *rd_kafka_topic_name(const rd_kafka_topic_t *rkt)
+    int RD_KAFKA_PARTITION_UA
+    rd_kafka_resp_err_t rd_kafka_pause_partitions(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *partitions)
+    rd_kafka_resp_err_t rd_kafka_resume_partitions(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *partitions)
+    rd_kafka_resp_err_t rd_kafka_query_watermark_offsets(
+        rd_kafka_t *rk, const char *topic, int32_t partition, int64_t *low, int64_t *high, int timeout_ms)
+    rd_kafka_resp_err_t rd_kafka_offsets_for_times(
+        rd_kafka_t *rk, rd_kafka_topic_partition_list_t *offsets, int timeout_ms)
+
+    # ---- queues
+    rd_kafka_queue_t *rd_kafka_queue_new(rd_kafka_t *rk)
+    void rd_kafka_queue_destroy(rd_kafka_queue_t *rkqu)
+    rd_kafka_queue_t *rd_kafka_queue_get_main(rd_kafka_t *rk)
+    rd_kafka_queue_t *rd_kafka_queue_get_consumer(rd_kafka_t *rk)
+    rd_kafka_resp_err_t rd_kafka_set_log_queue(rd_kafka_t *rk, rd_kafka_queue_t *rkqu)
+    void rd_kafka_queue_yield(rd_kafka_queue_t *rkqu)
+    ssize_t rd_kafka_consume_batch_queue(
+        rd_kafka_queue_t *rkqu, int timeout_ms, rd_kafka_message_t **rkmessages, size_t rkmessages_size)
+
+    # ---- consumer groups
+    int64_t RD_KAFKA_OFFSET_INVALID
+    rd_kafka_resp_err_t rd_kafka_subscribe(rd_kafka_t *rk, const rd_kafka_topic_partition_list_t *topics)
+    rd_kafka_error_t *rd_kafka_consumer_close_queue(rd_kafka_t *rk, rd_kafka_queue_t *rkqu)
+    int rd_kafka_consumer_closed(rd_kafka_t *rk)
+    rd_kafka_error_t *rd_kafka_incremental_assign(rd_kafka_t *rk, const rd_kafka_topic_partition_list_t *partitions)
+    rd_kafka_error_t *rd_kafka_incremental_unassign(rd_kafka_t *rk, const rd_kafka_topic_partition_list_t *partitions)
+    const char *rd_kafka_rebalance_protocol(rd_kafka_t *rk)
+    rd_kafka_resp_err_t rd_kafka_assign(rd_kafka_t *rk, const rd_kafka_topic_partition_list_t *partitions)
+    rd_kafka_resp_err_t rd_kafka_assignment(rd_kafka_t *rk, rd_kafka_topic_partition_list_t **partitions)
+    int rd_kafka_assignment_lost(rd_kafka_t *rk)
+    rd_kafka_resp_err_t rd_kafka_commit_queue(
+        rd_kafka_t *rk, const rd_kafka_topic_partition_list_t *offsets, rd_kafka_queue_t *rkqu,
+        void (*cb)(rd_kafka_t *, rd_kafka_resp_err_t, rd_kafka_topic_partition_list_t *, void *) noexcept, void *opaque)
+    rd_kafka_resp_err_t rd_kafka_committed(
+        rd_kafka_t *rk, rd_kafka_topic_partition_list_t *partitions, int timeout_ms)
+    rd_kafka_error_t *rd_kafka_seek_partitions(
+        rd_kafka_t *rk, rd_kafka_topic_partition_list_t *partitions, int timeout_ms)
+    rd_kafka_resp_err_t rd_kafka_position(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *partitions)
+
+    # ---- producing
+    int RD_KAFKA_MSG_F_COPY
+    int rd_kafka_produce_batch(
+        rd_kafka_topic_t *rkt, int32_t partition, int msgflags, rd_kafka_message_t *rkmessages, int message_cnt)
+    rd_kafka_error_t *rd_kafka_produceva(rd_kafka_t *rk, const rd_kafka_vu_t *vus, size_t cnt)
+    rd_kafka_resp_err_t rd_kafka_flush(rd_kafka_t *rk, int timeout_ms)
+    int RD_KAFKA_PURGE_F_QUEUE
+    int RD_KAFKA_PURGE_F_INFLIGHT
+    rd_kafka_resp_err_t rd_kafka_purge(rd_kafka_t *rk, int purge_flags)
+
+    # ---- metadata
+    ctypedef struct rd_kafka_metadata_broker_t:
+        int32_t id
+        char *host
+        int port
+
+    ctypedef struct rd_kafka_metadata_partition_t:
+        int32_t id
+        rd_kafka_resp_err_t err
+        int32_t leader
+
+    ctypedef struct rd_kafka_metadata_topic_t:
+        char *topic
+        int partition_cnt
+        rd_kafka_metadata_partition_t *partitions
+        rd_kafka_resp_err_t err
+
+    ctypedef struct rd_kafka_metadata_t:
+        int broker_cnt
+        rd_kafka_metadata_broker_t *brokers
+        int topic_cnt
+        rd_kafka_metadata_topic_t *topics
+
+    rd_kafka_resp_err_t rd_kafka_metadata(
+        rd_kafka_t *rk, int all_topics, rd_kafka_topic_t *only_rkt, const rd_kafka_metadata_t **metadatap,
+        int timeout_ms)
+    void rd_kafka_metadata_destroy(const rd_kafka_metadata_t *metadata)
+
+    # ---- events
+    int RD_KAFKA_EVENT_DR
+    int RD_KAFKA_EVENT_LOG
+    int RD_KAFKA_EVENT_ERROR
+    int RD_KAFKA_EVENT_OFFSET_COMMIT
+    int RD_KAFKA_EVENT_STATS
+    int rd_kafka_event_type(const rd_kafka_event_t *rkev)
+    void rd_kafka_event_destroy(rd_kafka_event_t *rkev)
+    const rd_kafka_message_t *rd_kafka_event_message_next(rd_kafka_event_t *rkev)
+    rd_kafka_resp_err_t rd_kafka_event_error(rd_kafka_event_t *rkev)
+    const char *rd_kafka_event_error_string(rd_kafka_event_t *rkev)
+    int rd_kafka_event_log(rd_kafka_event_t *rkev, const char **fac, const char **str, int *level)
+    const char *rd_kafka_event_stats(rd_kafka_event_t *rkev)
+    rd_kafka_topic_partition_list_t *rd_kafka_event_topic_partition_list(rd_kafka_event_t *rkev)
+    rd_kafka_event_t *rd_kafka_queue_poll(rd_kafka_queue_t *rkqu, int timeout_ms)
+
+    # ---- topic administration
+    ctypedef struct rd_kafka_topic_result_t
+    ctypedef struct rd_kafka_AdminOptions_t
+    ctypedef struct rd_kafka_NewTopic_t
+    ctypedef struct rd_kafka_DeleteTopic_t
+    ctypedef struct rd_kafka_CreateTopics_result_t
+    ctypedef struct rd_kafka_DeleteTopics_result_t
+
+    ctypedef enum rd_kafka_admin_op_t:
+        RD_KAFKA_ADMIN_OP_CREATETOPICS
+        RD_KAFKA_ADMIN_OP_DELETETOPICS
+
+    rd_kafka_resp_err_t rd_kafka_topic_result_error(const rd_kafka_topic_result_t *topicres)
+    const char *rd_kafka_topic_result_error_string(const rd_kafka_topic_result_t *topicres)
+    rd_kafka_AdminOptions_t *rd_kafka_AdminOptions_new(rd_kafka_t *rk, rd_kafka_admin_op_t for_api)
+    void rd_kafka_AdminOptions_destroy(rd_kafka_AdminOptions_t *options)
+    rd_kafka_resp_err_t rd_kafka_AdminOptions_set_request_timeout(
+        rd_kafka_AdminOptions_t *options, int timeout_ms, char *errstr, size_t errstr_size)
+    rd_kafka_resp_err_t rd_kafka_AdminOptions_set_operation_timeout(
+        rd_kafka_AdminOptions_t *options, int timeout_ms, char *errstr, size_t errstr_size)
+    rd_kafka_NewTopic_t *rd_kafka_NewTopic_new(
+        const char *topic, int num_partitions, int replication_factor, char *errstr, size_t errstr_size)
+    void rd_kafka_NewTopic_destroy(rd_kafka_NewTopic_t *new_topic)
+    rd_kafka_resp_err_t rd_kafka_NewTopic_set_config(rd_kafka_NewTopic_t *new_topic, const char *name, const char *value)
+    void rd_kafka_CreateTopics(
+        rd_kafka_t *rk, rd_kafka_NewTopic_t **new_topics, size_t new_topic_cnt,
+        const rd_kafka_AdminOptions_t *options, rd_kafka_queue_t *rkqu)
+    const rd_kafka_CreateTopics_result_t *rd_kafka_event_CreateTopics_result(rd_kafka_event_t *rkev)
+    const rd_kafka_topic_result_t **rd_kafka_CreateTopics_result_topics(
+        const rd_kafka_CreateTopics_result_t *result, size_t *cntp)
+    rd_kafka_DeleteTopic_t *rd_kafka_DeleteTopic_new(const char *topic)
+    void rd_kafka_DeleteTopic_destroy(rd_kafka_DeleteTopic_t *del_topic)
+    void rd_kafka_DeleteTopics(
+        rd_kafka_t *rk, rd_kafka_DeleteTopic_t **del_topics, size_t del_topic_cnt,
+        const rd_kafka_AdminOptions_t *options, rd_kafka_queue_t *rkqu)
+    const rd_kafka_DeleteTopics_result_t *rd_kafka_event_DeleteTopics_result(rd_kafka_event_t *rkev)
+    const rd_kafka_topic_result_t **rd_kafka_DeleteTopics_result_topics(
+        const rd_kafka_DeleteTopics_result_t *result, size_t *cntp)
+
+    # ---- errors that the last call of this thread left
+    rd_kafka_resp_err_t rd_kafka_last_error()
+    rd_kafka_resp_err_t rd_kafka_fatal_error(rd_kafka_t *rk, char *errstr, size_t errstr_size)
+
+
+cdef extern from "rdkafka_mock.h" nogil:
+    ctypedef struct rd_kafka_mock_cluster_t
+    rd_kafka_mock_cluster_t *rd_kafka_mock_cluster_new(rd_kafka_t *rk, int broker_cnt)
+    void rd_kafka_mock_cluster_destroy(rd_kafka_mock_cluster_t *mcluster)
+    const char *rd_kafka_mock_cluster_bootstraps(const rd_kafka_mock_cluster_t *mcluster)
+    void rd_kafka_mock_push_request_errors_array(
+        rd_kafka_mock_cluster_t *mcluster, int16_t api_key, size_t cnt, const rd_kafka_resp_err_t *errors)
+    void rd_kafka_mock_group_initial_rebalance_delay_ms(rd_kafka_mock_cluster_t *mcluster, int32_t delay_ms)
+    rd_kafka_resp_err_t rd_kafka_mock_broker_push_request_error_rtts(
+        rd_kafka_mock_cluster_t *mcluster, int32_t broker_id, int16_t api_key, size_t cnt, ...)
+    rd_kafka_resp_err_t rd_kafka_mock_partition_push_request_errors(
+        rd_kafka_mock_cluster_t *mcluster, const char *topic, int32_t partition, int16_t api_key, size_t cnt, ...)
+    void rd_kafka_mock_topic_set_error(rd_kafka_mock_cluster_t *mcluster, const char *topic, rd_kafka_resp_err_t err)
+    rd_kafka_resp_err_t rd_kafka_mock_topic_create(
+        rd_kafka_mock_cluster_t *mcluster, const char *topic, int partition_cnt, int replication_factor)
+    rd_kafka_resp_err_t rd_kafka_mock_partition_set_leader(
+        rd_kafka_mock_cluster_t *mcluster, const char *topic, int32_t partition, int32_t broker_id)
+    rd_kafka_resp_err_t rd_kafka_mock_broker_set_down(rd_kafka_mock_cluster_t *mcluster, int32_t broker_id)
+    rd_kafka_resp_err_t rd_kafka_mock_broker_set_up(rd_kafka_mock_cluster_t *mcluster, int32_t broker_id)
+    rd_kafka_resp_err_t rd_kafka_mock_broker_set_rtt(rd_kafka_mock_cluster_t *mcluster, int32_t broker_id, int rtt_ms)

@@ -1,0 +1,308 @@
+"""Publish notifications: one at a time or in bulk, and account for every one of them.
+
+What is in flight stands in one queue, oldest first; each call takes what is settled off its front, so that
+memory holds little more than what is in flight, and failures are kept, by name, for the next ``flush()``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol
+
+from rdknotify import topics as names
+from rdknotify.client import deadline_after, remaining
+from rdknotify.envelope import encode_new
+from rdknotify.errors import ConfigError, DeliveryError, KafkaError, QueueFull, Timeout
+from rdknotify.outcomes import BatchReport, Failure, Outcome
+from rdknotify.producer import Producer
+from rdknotify.url import TransportURL
+
+__all__ = ["Delivery", "MergedDelivery", "Notifier", "Undelivered"]
+
+log = logging.getLogger(__name__)
+
+_OneOrMany = str | list[str]
+_Entry = tuple["Delivery", str, _OneOrMany, _OneOrMany]
+"""A delivery, its topic, and the message ids and event types of its records: one, or a list of them."""
+
+LISTED = 1000
+"""Undelivered notifications that are kept by name between two flushes; more are only counted."""
+
+
+class Delivery(Protocol):
+    """What becomes of a bulk of notifications: :class:`rdknotify.Delivery`, or the same for several
+    topics."""
+
+    @property
+    def total(self) -> int: ...
+    def __len__(self) -> int: ...
+    def done(self) -> bool: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
+    def result(self, timeout: float | None = None) -> BatchReport: ...
+    def poll(self) -> BatchReport | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """A notification that was not, or perhaps not, delivered to one of its topics."""
+
+    message_id: str
+    event_type: str
+    topic: str
+    outcome: Outcome
+    error: KafkaError
+
+    def __str__(self) -> str:
+        return f"{self.message_id} ({self.event_type}) to {self.topic}: {self.outcome.name}, {self.error}"
+
+
+class MergedDelivery:
+    """The same bulk sent to several topics; ``total`` and the indexes count notifications, not records.
+
+    A notification is delivered once it is on every topic. One that certainly is on none is NOT_PERSISTED;
+    one that is, or may be, on some of them is POSSIBLY_PERSISTED: sending it again may duplicate.
+    """
+
+    def __init__(self, parts: Sequence[Delivery]) -> None:
+        self._parts = parts
+
+    @property
+    def total(self) -> int:
+        return self._parts[0].total
+
+    def __len__(self) -> int:
+        return self.total
+
+    def done(self) -> bool:
+        return all(part.done() for part in self._parts)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until every outcome is known; false after ``timeout`` seconds."""
+        deadline = deadline_after(timeout)
+        return all(part.wait(_left(deadline)) for part in self._parts)
+
+    def result(self, timeout: float | None = None) -> BatchReport:
+        """Wait until every outcome is known. Raises :class:`~rdknotify.Timeout`."""
+        deadline = deadline_after(timeout)
+        return _merge([part.result(_left(deadline)) for part in self._parts])
+
+    def poll(self) -> BatchReport | None:
+        """The report if every outcome is known, else None; never blocks."""
+        reports = [part.poll() for part in self._parts]
+        known = [report for report in reports if report is not None]
+        return _merge(known) if len(known) == len(reports) else None
+
+
+class Notifier:
+    """Sends notifications of one publisher to ``<topic>.<priority>[.<virtual host>]`` of each of its topics.
+
+    ``audit``, ``debug``, ``info``, ``warn``, ``error``, ``critical`` and ``sample`` enqueue one
+    notification and return its message id; they wait only while the local queue is full (option
+    ``queue_timeout``). A payload that cannot be encoded raises before anything is enqueued. What Kafka did
+    not take is logged, and named by the next ``flush()`` or ``close()``. Records have no key. Safe to use
+    from several threads. As a context manager it is closed at the end.
+
+    Args:
+        url: the transport URL, or a :class:`~rdknotify.TransportURL`.
+        publisher_id: who sends, as ``"compute.node1"``.
+        topics: notification topics, without priority and virtual host; each gets every notification.
+        config: other librdkafka properties. ``options``: those of a producer.
+
+    Raises:
+        ConfigError: an option, topic or argument is wrong.
+    """
+
+    def __init__(
+        self,
+        url: str | TransportURL,
+        publisher_id: str,
+        topics: Sequence[str] = ("notifications",),
+        *,
+        config: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        if isinstance(topics, str) or not topics:
+            raise ConfigError(f"topics={topics!r}: give a list of at least one topic, as ['notifications']")
+        vhost = TransportURL.parse(url).virtual_host
+        self.publisher_id = publisher_id
+        self._topics = {
+            priority: tuple(names.notification_topic(topic, priority, vhost) for topic in topics)
+            for priority in names.PRIORITIES
+        }
+        self._ledger = _Ledger()
+        self._producer = Producer(url, config=config, **options)
+
+    @staticmethod
+    def _sender(priority: str) -> Callable[[Notifier, Any, str, Any], str]:
+        """One of the seven methods. All of the work stands in it: each further call would cost a tenth of
+        the rate."""
+        wire_priority = priority.upper()
+
+        def notify(self: Notifier, ctxt: Any, event_type: str, payload: Any) -> str:
+            message_id, value = encode_new(self.publisher_id, event_type, wire_priority, payload, ctxt)
+            ledger = self._ledger
+            for topic in self._topics[priority]:
+                ledger.pending.append((self._producer.send(topic, value), topic, message_id, event_type))
+            ledger.settle()
+            return message_id
+
+        notify.__name__ = priority
+        notify.__qualname__ = f"Notifier.{priority}"
+        notify.__doc__ = f"Send one notification of priority {wire_priority}; returns its message id."
+        return notify
+
+    audit = _sender("audit")
+    debug = _sender("debug")
+    info = _sender("info")
+    warn = _sender("warn")
+    error = _sender("error")
+    critical = _sender("critical")
+    sample = _sender("sample")
+
+    def notify_batch(self, priority: str, events: Iterable[tuple[str, Any]], ctxt: Any = None) -> Delivery:
+        """Send many notifications ``(event_type, payload)`` in one call; index i of the delivery is event i.
+
+        Raises QueueFull when there was no room for all of them until ``queue_timeout``; what was enqueued
+        is sent.
+        """
+        if priority not in self._topics:
+            raise ConfigError(f"priority={priority!r}: must be one of {', '.join(self._topics)}")
+        event_types, message_ids, values = [], [], []
+        for event_type, payload in events:
+            message_id, value = encode_new(self.publisher_id, event_type, priority.upper(), payload, ctxt)
+            event_types.append(event_type)
+            message_ids.append(message_id)
+            values.append(value)
+        parts: list[Delivery] = []
+        for topic in self._topics[priority]:
+            try:
+                parts.append(self._producer.send_batch(topic, values))
+            except QueueFull as full:
+                self._ledger.pending.append((full.delivery, topic, message_ids, event_types))
+                raise
+            self._ledger.pending.append((parts[-1], topic, message_ids, event_types))
+        self._ledger.settle()
+        return parts[0] if len(parts) == 1 else MergedDelivery(parts)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait at most ``timeout`` seconds until the outcome of everything sent so far is known.
+
+        Raises:
+            DeliveryError: names what was not delivered since the last flush.
+            Timeout: some outcomes are still unknown; failures known by now are kept for the next flush.
+        """
+        self._producer.flush(timeout)
+        self._ledger.raise_undelivered()
+
+    def close(self, timeout: float | None = None) -> None:
+        """Deliver what is in flight within ``timeout`` seconds (option ``flush_timeout``), give up the
+        rest, release.
+
+        Idempotent. Raises DeliveryError as ``flush()`` does, given up notifications included.
+        """
+        try:
+            self._producer.close(timeout)
+        except Timeout as late:
+            self._ledger.raise_undelivered(late)
+            raise
+        self._ledger.raise_undelivered()
+
+    def __enter__(self) -> Notifier:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except (DeliveryError, Timeout):
+            if error is None:
+                raise
+            log.exception("notifications were lost behind another error")
+
+
+class _Ledger:
+    """What was sent and is not settled yet, oldest first, and the failures that nobody has been told of."""
+
+    def __init__(self) -> None:
+        self.pending: deque[_Entry] = deque()
+        self._settling = threading.Lock()
+        self._undelivered: list[Undelivered] = []
+        self._unlisted = 0
+
+    def settle(self) -> None:
+        """Take what is settled off the front; nothing to do if another thread is at it."""
+        if not self._settling.acquire(blocking=False):
+            return
+        try:
+            pending = self.pending
+            while pending and pending[0][0].done():
+                self._note(*pending.popleft())
+        finally:
+            self._settling.release()
+
+    def raise_undelivered(self, cause: BaseException | None = None) -> None:
+        """Settle everything that can be, wherever it stands; raise DeliveryError for what failed since the
+        last time."""
+        with self._settling:
+            for _ in range(len(self.pending)):
+                entry = self.pending.popleft()
+                if entry[0].done():
+                    self._note(*entry)
+                else:
+                    self.pending.append(entry)
+            undelivered, self._undelivered = self._undelivered, []
+            unlisted, self._unlisted = self._unlisted, 0
+        if undelivered:
+            raise DeliveryError(undelivered, unlisted) from cause
+
+    def _note(self, delivery: Delivery, topic: str, ids: _OneOrMany, event_types: _OneOrMany) -> None:
+        report = delivery.poll()
+        if report is None or not report.failures:
+            return
+        listed = report.failures[: LISTED - len(self._undelivered)]
+        for failure in listed:
+            self._undelivered.append(
+                Undelivered(
+                    _pick(ids, failure.index),
+                    _pick(event_types, failure.index),
+                    topic,
+                    failure.outcome,
+                    failure.error,
+                )
+            )
+        self._unlisted += len(report.failures) - len(listed)
+        log.error(
+            "%d notifications were not delivered; the last: %s", len(report.failures), self._undelivered[-1]
+        )
+
+
+def _left(deadline: float) -> float | None:
+    left = remaining(deadline)
+    return None if left == math.inf else left
+
+
+def _pick(one_or_many: _OneOrMany, index: int) -> str:
+    return one_or_many if isinstance(one_or_many, str) else one_or_many[index]
+
+
+def _merge(reports: Sequence[BatchReport]) -> BatchReport:
+    by_index: dict[int, list[Failure]] = {}
+    for report in reports:
+        for failure in report.failures:
+            by_index.setdefault(failure.index, []).append(failure)
+    failures = []
+    for index, found in sorted(by_index.items()):
+        nowhere = len(found) == len(reports) and all(
+            failure.outcome is Outcome.NOT_PERSISTED for failure in found
+        )
+        outcome = Outcome.NOT_PERSISTED if nowhere else Outcome.POSSIBLY_PERSISTED
+        failures.append(Failure(index, found[0].error, outcome))
+    total = reports[0].total
+    return BatchReport(total, total - len(failures), failures)

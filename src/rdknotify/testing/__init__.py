@@ -1,0 +1,10 @@
+"""Kafka for tests, yours and ours: an embedded mock, a real cluster on this machine, or one that already runs.
+
+All three have ``bootstrap_servers``, ``url`` and ``create_topic``; ``pytest_plugins = ["rdknotify.testing.plugin"]``
+has them as fixtures.
+"""
+
+from rdknotify.testing.jars import LocalKafkaError
+from rdknotify.testing.local import LocalKafka
+
+__all__ = ["LocalKafka", "LocalKafkaError"]

@@ -1,0 +1,162 @@
+"""What real Kafka needs to run: a Java and the jars of Apache Kafka, fetched once by Maven or taken from ``KAFKA_HOME``.
+
+``python -m rdknotify.testing.jars`` fetches them ahead of time and says where they are, or what is missing.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rdknotify.errors import RdNotifyError
+
+__all__ = ["KAFKA_VERSION", "LocalKafkaError", "cache_folder", "find_jars", "find_java", "java_version"]
+
+KAFKA_VERSION = "4.3.1"
+MINIMUM_JAVA = 17
+FETCH_TIMEOUT = 600.0
+"""Seconds that Maven may take for 54 MB."""
+
+_ARTIFACTS = (
+    ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
+    ("org.apache.kafka", "kafka-tools", KAFKA_VERSION),
+    # Kafka's own jars bring log4j but nothing that leads slf4j to it: without this a broker fails in silence.
+    ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.4"),
+)
+_COPY_DEPENDENCIES = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+
+
+class LocalKafkaError(RdNotifyError):
+    """A real broker cannot be had, or did not do what was asked; the text says what to install or to look at."""
+
+
+def cache_folder() -> Path:
+    """Where fetched jars are kept: ``RDKNOTIFY_CACHE``, else ``~/.cache/rdknotify``."""
+    return Path(os.environ.get("RDKNOTIFY_CACHE") or "~/.cache/rdknotify").expanduser()
+
+
+def find_java() -> str:
+    """The ``java`` of ``JAVA_HOME`` or ``PATH``. Raises :class:`LocalKafkaError` when missing or too old."""
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=f"{home}/bin" if home else None)
+    install = (
+        f"install Java {MINIMUM_JAVA} or later (Debian: apt install openjdk-{MINIMUM_JAVA}-jre-headless)"
+    )
+    if java is None:
+        raise LocalKafkaError(f"Java is missing{f' in JAVA_HOME={home}' if home else ''}: {install}")
+    version = java_version(java)
+    if version < MINIMUM_JAVA:
+        raise LocalKafkaError(
+            f"{java} is Java {version}, Kafka {KAFKA_VERSION} needs {MINIMUM_JAVA}: {install}"
+        )
+    return java
+
+
+def java_version(java: str) -> int:
+    """The feature release of a ``java``, as 17."""
+    try:
+        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30).stderr
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LocalKafkaError(f"{java} does not run: {error}") from None
+    found = re.search(r'version "(?:1\.)?(\d+)', told)
+    if not found:
+        raise LocalKafkaError(f"{java} -version says no version: {told.strip()[:200]!r}")
+    return int(found[1])
+
+
+def find_jars() -> Path:
+    """The folder with Kafka's jars: ``KAFKA_HOME``'s, the cache's, or fetched into the cache now (about 10 s).
+
+    Safe to call from several processes at once. Raises :class:`LocalKafkaError` with one line that says what to do.
+    """
+    home = os.environ.get("KAFKA_HOME")
+    if home:
+        libs = Path(home, "libs")
+        if not any(libs.glob("kafka_*.jar")):
+            raise LocalKafkaError(f"KAFKA_HOME={home} has no Kafka: {libs} contains no kafka_*.jar")
+        return libs
+    folder = cache_folder() / f"kafka-{KAFKA_VERSION}-{hashlib.sha256(_pom().encode()).hexdigest()[:8]}"
+    if not folder.is_dir():
+        try:
+            _fetch(folder)
+        except OSError as error:
+            reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+            raise LocalKafkaError(
+                f"no place for Kafka's jars in {folder.parent}: {reason}; {_elsewhere}"
+            ) from None
+    return folder
+
+
+_elsewhere = "RDKNOTIFY_CACHE names another folder"
+
+
+def _fetch(folder: Path) -> None:
+    """Let Maven fill a folder beside, then rename it: a folder that is there is complete."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Maven's own repository does not bear two Mavens well
+        if folder.is_dir():
+            return
+        mvn = shutil.which("mvn")
+        if mvn is None:
+            raise LocalKafkaError(
+                f"Maven is missing, which fetches the jars of Kafka {KAFKA_VERSION}: install it "
+                "(Debian: apt install maven), or set KAFKA_HOME to an unpacked Apache Kafka"
+            )
+        with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder.parent) as work:
+            _copy_dependencies(mvn, Path(work))
+            os.rename(Path(work, "jars"), folder)
+
+
+def _copy_dependencies(mvn: str, work: Path) -> None:
+    (work / "pom.xml").write_text(_pom())
+    command = [mvn, "-q", "-B", "-C", "-f", "pom.xml", _COPY_DEPENDENCIES]
+    command += ["-DincludeScope=runtime", "-DoutputDirectory=jars"]
+    try:
+        done = subprocess.run(
+            command, cwd=work, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=FETCH_TIMEOUT
+        )
+    except subprocess.TimeoutExpired:
+        raise LocalKafkaError(
+            f"Maven fetched no Kafka {KAFKA_VERSION} within {FETCH_TIMEOUT:.0f} s"
+        ) from None
+    if "No space left on device" in done.stdout + done.stderr:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if done.returncode != 0:
+        raise LocalKafkaError(
+            f"Maven could not fetch Kafka {KAFKA_VERSION}: {_reason(done.stdout + done.stderr)}"
+        )
+
+
+def _reason(output: str) -> str:
+    """Maven's first error says what failed; its last ones only where to read about it."""
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line).strip() for line in output.splitlines()]
+    errors = [line.removeprefix("[ERROR]").strip() for line in lines if line.startswith("[ERROR]")]
+    return next((line for line in [*errors, *reversed(lines)] if line), "it said nothing")
+
+
+def _pom() -> str:
+    dependencies = "".join(
+        f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version></dependency>"
+        for group, name, version in _ARTIFACTS
+    )
+    return (
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+        "<groupId>rdknotify</groupId><artifactId>kafka-jars</artifactId><version>1</version>"
+        f"<packaging>pom</packaging><dependencies>{dependencies}</dependencies></project>\n"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        print(f"Java {java_version(find_java())}, Kafka's jars: {find_jars()}")
+    except LocalKafkaError as error:
+        sys.exit(f"rdknotify.testing: {error}")

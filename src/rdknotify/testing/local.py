@@ -1,0 +1,292 @@
+"""Real Apache Kafka on this machine, for tests: one node or three, that may be stopped, killed, paused and revived."""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import os
+import shutil
+import signal
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from rdknotify.errors import ConfigError
+from rdknotify.testing.cluster import Address, KafkaCluster, until
+from rdknotify.testing.jars import LocalKafkaError, find_jars, find_java
+from rdknotify.testing.node import HOST, Node, write_properties
+from rdknotify.testing.wire import ClusterView
+
+__all__ = ["LocalKafka"]
+
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 20.0
+"""Seconds of grace before a node that ought to stop is killed."""
+_FATAL_LINES = 15
+"""Lines of a broker's log that an error shows."""
+
+# Tests want an answer in seconds where production wants calm: short sessions, no waiting for members.
+_SETTINGS: dict[str, object] = {
+    "process.roles": "broker,controller",
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "auto.create.topics.enable": "true",
+    "num.partitions": 4,
+    "group.initial.rebalance.delay.ms": 0,
+    "group.min.session.timeout.ms": 1000,
+    "group.consumer.min.session.timeout.ms": 1000,
+    "group.consumer.session.timeout.ms": 6000,
+    "group.consumer.min.heartbeat.interval.ms": 500,
+    "group.consumer.heartbeat.interval.ms": 1000,
+    "offsets.topic.num.partitions": 6,
+    "transaction.state.log.num.partitions": 6,
+    "share.coordinator.state.topic.num.partitions": 6,
+    "broker.session.timeout.ms": 3000,
+    "broker.heartbeat.interval.ms": 500,
+    "controller.quorum.election.timeout.ms": 500,
+    "controller.quorum.fetch.timeout.ms": 1000,
+    "log.cleaner.dedupe.buffer.size": 4 << 20,  # 128 MiB of heap by default
+    "log.index.size.max.bytes": 1 << 20,
+}
+
+
+class LocalKafka(KafkaCluster):
+    """Apache Kafka in KRaft mode on free ports of 127.0.0.1; a context manager. Not thread-safe.
+
+    ::
+
+        with LocalKafka(nodes=3) as kafka:
+            producer = rdknotify.Producer(kafka.url)
+            kafka.kill(kafka.leader_of("events", 0))
+
+    Nodes are numbered from 1. No JVM outlives this process, however it ends; data and logs are in a temporary folder
+    that :meth:`close` removes. ``config`` has broker settings of every node, ``node_config`` of single ones.
+    Needs Java and, for the first time, Maven: see :func:`rdknotify.testing.jars.find_jars`.
+    """
+
+    managed = True
+
+    def __init__(
+        self,
+        nodes: int = 1,
+        *,
+        security: str | None = None,
+        config: Mapping[str, object] | None = None,
+        node_config: Mapping[int, Mapping[str, object]] | None = None,
+    ) -> None:
+        if nodes not in (1, 3):
+            raise ConfigError(f"nodes={nodes!r}: a LocalKafka has 1 or 3 nodes")
+        if security not in (None, "PLAINTEXT"):
+            raise ConfigError(f"security={security!r}: a LocalKafka has PLAINTEXT listeners only")
+        self._count = nodes
+        self._config = dict(config or {})
+        self._node_config = {number: dict(settings) for number, settings in (node_config or {}).items()}
+        self._folder: Path | None = None
+        self._nodes: dict[int, Node] = {}
+        self._command: list[str] = []
+
+    @property
+    def nodes(self) -> list[int]:
+        """Numbers of the nodes, up or down."""
+        return list(range(1, self._count + 1))
+
+    @property
+    def up(self) -> list[int]:
+        """Numbers of the nodes that run and are not paused."""
+        return [node.number for node in self._nodes.values() if node.running and not node.paused]
+
+    @property
+    def folder(self) -> Path:
+        """Where the nodes' data and logs are, until :meth:`close`."""
+        if self._folder is None:
+            raise LocalKafkaError(
+                "this LocalKafka is closed or was not started: start() it, or use it in a with block"
+            )
+        return self._folder
+
+    @property
+    def bootstrap_servers(self) -> str:
+        assert self.folder
+        return ",".join(f"{HOST}:{node.port}" for node in self._nodes.values())
+
+    def addresses(self) -> list[Address]:
+        return [(HOST, self._nodes[number].port) for number in self.up]
+
+    def start(self, timeout: float = START_TIMEOUT) -> None:
+        """Start every node that is down and wait until all are ready. Raises :class:`LocalKafkaError`."""
+        if self._folder is None:
+            try:
+                self._prepare(timeout)
+            except BaseException:
+                self.close()
+                raise
+        for node in self._nodes.values():
+            self._launch(node)
+        self.wait_ready(timeout)
+
+    def stop(self, node: int | None = None, timeout: float = STOP_TIMEOUT) -> None:
+        """Stop a node (or all) with SIGTERM, data kept; one that needs longer than ``timeout`` seconds is killed."""
+        chosen = [each for each in self._chosen(node) if each.running]
+        for each in chosen:
+            if each.paused:
+                each.send(signal.SIGCONT)
+            each.send(signal.SIGTERM)
+        deadline = time.monotonic() + timeout
+        for each in chosen:
+            if not each.wait(max(deadline - time.monotonic(), 0)):
+                each.kill()
+
+    def kill(self, node: int | None = None) -> None:
+        """SIGKILL a node (or all): its data stay, :meth:`restart` brings it back."""
+        for each in self._chosen(node):
+            each.kill()
+
+    def pause(self, node: int | None = None) -> None:
+        """SIGSTOP a node (or all): it keeps its connections and says nothing. Raises if it is down."""
+        for each in self._chosen(node):
+            each.send(signal.SIGSTOP)
+
+    def resume(self, node: int | None = None) -> None:
+        """SIGCONT a node (or all). Raises if it is down."""
+        for each in self._chosen(node):
+            each.send(signal.SIGCONT)
+
+    def restart(self, node: int | None = None, timeout: float = START_TIMEOUT) -> None:
+        """Start a node (or all) again, stopping it first if it runs, and wait until the cluster is ready."""
+        self.stop(node)
+        for each in self._chosen(node):
+            self._launch(each)
+        self.wait_ready(timeout)
+
+    def heal(self, timeout: float = START_TIMEOUT) -> None:
+        """Resume what is paused, start what is down, wait until every replica is in sync."""
+        for each in self._chosen(None):
+            if each.paused:
+                each.send(signal.SIGCONT)
+        self.start(timeout)
+        until(self._seen_alike(_in_sync), timeout, lambda: f"the replicas were not in sync{self._tails()}")
+
+    def wait_ready(self, timeout: float = START_TIMEOUT) -> None:
+        """Wait until every node that is up answers and sees all of them. Raises :class:`LocalKafkaError`.
+
+        The error shows the log's end of the nodes that ended or do not answer.
+        """
+        expected = set(self.up)
+
+        def ready() -> bool | None:
+            gone = expected - set(self.up)
+            if gone or not expected:
+                raise LocalKafkaError(
+                    f"node {min(gone, default='?')} ended while starting{self._tails(gone)}"
+                )
+            return self._seen_alike(lambda view: view.brokers >= expected)()
+
+        until(ready, timeout, lambda: f"Kafka did not get ready{self._tails()}")
+
+    def log_tail(self, node: int, lines: int = 50) -> str:
+        """The last lines of a node's log."""
+        (chosen,) = self._chosen(node)
+        return chosen.log_tail(lines)
+
+    def close(self) -> None:
+        """Kill every node and remove data and logs. Idempotent; :meth:`start` would begin anew."""
+        folder, self._folder = self._folder, None
+        for node in self._nodes.values():
+            node.close()
+        self._nodes = {}
+        atexit.unregister(self._close_in)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def __enter__(self) -> LocalKafka:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _may_lead(self, node: int) -> bool:
+        return node in self.up
+
+    def _chosen(self, node: int | None) -> list[Node]:
+        assert self.folder
+        if node is not None and node not in self._nodes:
+            raise ConfigError(f"node={node!r}: the nodes are {', '.join(map(str, self.nodes))}")
+        return [each for each in self._nodes.values() if node in (None, each.number)]
+
+    def _launch(self, node: Node) -> None:
+        node.start([*self._command, "kafka.Kafka", str(node.properties)])
+
+    def _prepare(self, timeout: float) -> None:
+        """Folders, ports, settings, formatted storage."""
+        heap = "-Xmx512m" if self._count == 1 else "-Xmx384m"
+        self._command = [find_java(), heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        self._command += ["-Djava.net.preferIPv4Stack=true", "-Dlog4j2.level=INFO"]
+        self._command += [f"-Drdknotify.owner={os.getpid()}", "-cp", f"{find_jars()}/*"]
+        self._folder = Path(tempfile.mkdtemp(prefix="rdknotify-kafka-"))
+        atexit.register(self._close_in, os.getpid())
+        self._nodes = {number: Node(number, self._folder / f"node{number}") for number in self.nodes}
+        for node in self._nodes.values():
+            write_properties(node.properties, self._settings(node))
+        self._format(timeout)
+
+    def _settings(self, node: Node) -> dict[str, object]:
+        replication, in_sync = (1, 1) if self._count == 1 else (3, 2)
+        listener = f"PLAINTEXT://{HOST}:{node.port}"
+        voters = (f"{each.number}@{HOST}:{each.controller_port}" for each in self._nodes.values())
+        own: dict[str, object] = {
+            "node.id": node.number,
+            "controller.quorum.voters": ",".join(voters),
+            "listeners": f"{listener},CONTROLLER://{HOST}:{node.controller_port}",
+            "advertised.listeners": listener,
+            "log.dirs": node.folder / "data",
+            "default.replication.factor": replication,
+            "min.insync.replicas": in_sync,
+            "offsets.topic.replication.factor": replication,
+            "transaction.state.log.replication.factor": replication,
+            "transaction.state.log.min.isr": in_sync,
+            "share.coordinator.state.topic.replication.factor": replication,
+            "share.coordinator.state.topic.min.isr": in_sync,
+        }
+        return {**_SETTINGS, **own, **self._config, **self._node_config.get(node.number, {})}
+
+    def _format(self, timeout: float) -> None:
+        """Format the storage of all nodes at once: each is a JVM of its own."""
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        tool = [*self._command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c"]
+        for node in self._nodes.values():
+            node.start([*tool, str(node.properties)])
+        deadline = time.monotonic() + timeout
+        for node in self._nodes.values():
+            if not node.wait(max(deadline - time.monotonic(), 0)):
+                raise LocalKafkaError(f"formatting node {node.number} took more than {timeout:g} s")
+        failed = [
+            node.number
+            for node in self._nodes.values()
+            if not (node.folder / "data/meta.properties").exists()
+        ]
+        if failed:
+            raise LocalKafkaError(f"StorageTool formatted nothing{self._tails(failed)}")
+
+    def _tails(self, numbers: Iterable[int] | None = None) -> str:
+        wanted = self.nodes if numbers is None else numbers
+        return "".join(
+            f"\n--- node {number}, end of its log:\n{self._nodes[number].log_tail(_FATAL_LINES)}"
+            for number in wanted
+        )
+
+    def _close_in(self, process: int) -> None:
+        """At exit; a forked child that exits leaves its parent's Kafka alone."""
+        if os.getpid() == process:
+            self.close()
+
+
+def _in_sync(view: ClusterView) -> bool:
+    partitions = (partition for topic in view.topics.values() for partition in topic.values())
+    return all(len(partition.in_sync) == len(partition.replicas) for partition in partitions)

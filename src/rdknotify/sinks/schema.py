@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import orjson
+
 from rdknotify import envelope
 from rdknotify.errors import ConfigError
 
@@ -94,8 +96,16 @@ def _notification(record: Record) -> Row:
         found.publisher_id,
         found.event_type,
         found.priority,
-        envelope.dumps(found.payload),
+        _json(found.payload),
     )
+
+
+def _json(payload: Any) -> str:
+    # Decoded JSON: orjson refuses only integers beyond 64 bits and lone surrogates. It makes NaN null, which JSON columns need.
+    try:
+        return orjson.dumps(payload).decode()
+    except TypeError:
+        return json.dumps(payload, separators=(",", ":"))
 
 
 def _raw(record: Record) -> Row:

@@ -1,0 +1,5 @@
+"""``python -m rdknotify``."""
+
+from rdknotify.cli import main
+
+main()

@@ -1,0 +1,75 @@
+"""The command line: ``rdknotify version`` and ``rdknotify demo``."""
+
+from __future__ import annotations
+
+import platform
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from rdknotify import __version__
+from rdknotify import _rdknotify as core
+from rdknotify.errors import RdNotifyError
+
+try:
+    import click
+    import rich.console
+except ImportError as missing:
+    raise SystemExit(f"the command line needs {missing.name}: pip install 'rdknotify[cli]'") from None
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def commands() -> None:
+    """A notification bus over Apache Kafka."""
+
+
+@commands.command()
+@click.option("--verbose", is_flag=True, help="Also what it was built with and runs on.")
+def version(verbose: bool) -> None:
+    """Print the version."""
+    click.echo(f"rdknotify {__version__}")
+    if verbose:
+        click.echo(f"librdkafka {core.version()} ({', '.join(core.features())})")
+        click.echo(f"Python {platform.python_version()} ({platform.python_implementation()}), {platform.platform()}")
+        click.echo(f"SQLite {sqlite3.sqlite_version}")
+
+
+@commands.command()
+@click.option("--kafka", metavar="HOST:PORT", help="A broker, or a transport URL; without it, the embedded broker.")
+@click.option("--count", type=click.IntRange(min=1), default=100_000, show_default=True, help="Notifications to send.")
+@click.option(
+    "--keep", type=click.Path(dir_okay=False, path_type=Path), help="Keep the database here; it must not exist yet."
+)
+@click.pass_context
+def demo(context: click.Context, kafka: str | None, count: int, keep: Path | None) -> None:
+    """Send notifications through Kafka into SQLite, and check that each is there exactly once.
+
+    The exit status is 0 only if the database holds exactly what was sent.
+    """
+    from rdknotify import demo as job
+
+    signal.signal(signal.SIGTERM, _terminate)
+    context.exit(job.run(kafka, count, keep, rich.console.Console()))
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def main() -> NoReturn:
+    """Run the command of ``sys.argv`` and exit: 0 success, 1 an error told in one line, 2 wrong usage, 130 Ctrl-C."""
+    try:
+        status = commands.main(prog_name="rdknotify", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except (RdNotifyError, OSError) as error:
+        click.echo(f"rdknotify: {error}", err=True)
+        sys.exit(1)
+    sys.exit(status or 0)

@@ -1,0 +1,260 @@
+"""The main job, shown and checked: notifications through Kafka into a database, nothing lost and nothing twice.
+
+Real notifications of Nova are sent by a :class:`~rdknotify.Notifier`, taken by two members of one group, each a
+:class:`~rdknotify.Persister`, and stored in SQLite; then the database is compared with what was sent, id by id.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sqlite3
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from rdknotify._rdknotify import MockCluster
+from rdknotify.errors import ConfigError, DeliveryError, Timeout
+from rdknotify.notifier import Notifier
+from rdknotify.persister import Persister
+from rdknotify.producer import Producer
+from rdknotify.sinks import Span
+from rdknotify.sinks.sqlite import SQLiteSink
+from rdknotify.testing.data import nova_notifications
+from rdknotify.topics import TopicPartition, notification_topic
+from rdknotify.url import TransportURL
+
+__all__ = ["run"]
+
+MEMBERS = 2
+PARTITIONS = {"info": 16, "error": 4}
+"""Topics by priority: what Nova's notifications have, nine of ten of them ``info``."""
+
+WINDOW = 10_000
+"""Notifications sent and not stored yet, at the most: a sender that ran ahead would fill the embedded broker, which
+keeps 5 MiB a partition, and the times would show its lead only."""
+
+CHUNK = 250
+STALLED = 20.0
+"""Seconds without a row stored after which the rest is given up."""
+
+OK, FAILED, INTERRUPTED = 0, 1, 130
+
+
+_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+
+
+@dataclass
+class _Tally:
+    """What the run did; ``sent`` has the message id of every notification."""
+
+    sent: list[str] = field(default_factory=list)
+    undelivered: int = 0
+    stored: int = 0
+    distinct: int = 0
+    lost: int = 0
+    unknown: int = 0
+    seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+
+    @property
+    def exact(self) -> bool:
+        return not (self.lost or self.unknown or self.undelivered) and self.stored == self.distinct == len(self.sent)
+
+
+class _TimedSink(SQLiteSink):
+    """Notes when rows were committed, beside the time of sending that each notification has in it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._commits: list[tuple[float, list[str]]] = []
+
+    def store(self, group: str, rows: Sequence[tuple[Any, ...]], spans: Mapping[TopicPartition, Span]) -> int:
+        new = super().store(group, rows, spans)
+        self._commits.append((time.time(), [row[1] for row in rows]))
+        return new
+
+    def latencies(self) -> list[float]:
+        """Seconds from sending to commit of each row, shortest first."""
+        return sorted(
+            committed - datetime.fromisoformat(sent).replace(tzinfo=timezone.utc).timestamp()
+            for committed, times in self._commits
+            for sent in times
+        )
+
+
+def run(kafka: str | None, count: int, keep: Path | None, console: Console) -> int:
+    """Run the main job with ``count`` notifications; returns the exit status.
+
+    Without ``kafka`` (``host:port`` or a transport URL) on the embedded broker. Ctrl-C cleans up and returns 130.
+    """
+    tally = _Tally()
+    try:
+        with ExitStack() as stack:
+            path = _database(keep, stack)
+            topic = f"rdknotify-demo-{uuid.uuid4().hex[:8]}"
+            url = _broker(kafka, topic, stack)
+            where = "the embedded broker" if kafka is None else f"Kafka at {url.bootstrap_servers}"
+            console.print(f"{count:,} notifications of Nova -> {where} -> {MEMBERS} persisters -> {keep or 'SQLite'}")
+            sink = _TimedSink(path)
+            with Progress(*_COLUMNS, console=console) as progress:
+                _Job(url, topic, sink, tally, progress).run(count)
+            _compare(path, tally)
+            tally.latencies = sink.latencies()
+    except KeyboardInterrupt:
+        console.print(f"[yellow]interrupted[/]: {len(tally.sent):,} sent; everything was stopped and cleaned up")
+        return INTERRUPTED
+    console.print(_table(tally))
+    console.print("[green]exactly once[/]" if tally.exact else "[red]the database does not hold what was sent[/]")
+    return OK if tally.exact else FAILED
+
+
+# -- the stage --------------------------------------------------------------------------------------------------------
+
+
+def _database(keep: Path | None, stack: ExitStack) -> Path:
+    if keep is None:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="rdknotify-demo-", ignore_cleanup_errors=True))
+        return Path(folder) / "demo.db"
+    if keep.exists():
+        raise ConfigError(f"--keep {keep}: is there already; name a file that is not")
+    return keep
+
+
+def _broker(kafka: str | None, topic: str, stack: ExitStack) -> TransportURL:
+    """The broker to use, with the topics made; the stack takes both away again."""
+    if kafka is None:
+        return _embedded(topic, stack)
+    url = TransportURL.parse(kafka if "://" in kafka else f"kafka://{kafka}")
+    names = {notification_topic(topic, priority, url.virtual_host): count for priority, count in PARTITIONS.items()}
+    admin = stack.enter_context(closing(Producer(url)))
+    stack.callback(admin.delete_topics, list(names))
+    for error in admin.create_topics([(name, count, -1, {}) for name, count in names.items()]):
+        if error is not None:
+            raise error
+    return url
+
+
+def _embedded(topic: str, stack: ExitStack) -> TransportURL:
+    cluster = stack.enter_context(closing(MockCluster()))
+    cluster.set_group_rebalance_delay(0)
+    for priority, count in PARTITIONS.items():
+        cluster.create_topic(notification_topic(topic, priority), count)
+    return TransportURL.parse(f"kafka://{cluster.bootstrap_servers}")
+
+
+# -- the job ----------------------------------------------------------------------------------------------------------
+
+
+class _Job:
+    """One sender and the persisters, watched by the thread that sends."""
+
+    def __init__(self, url: TransportURL, topic: str, sink: SQLiteSink, tally: _Tally, progress: Progress) -> None:
+        self._url, self._topic, self._sink, self._tally = url, topic, sink, tally
+        self._progress = progress
+        self._sending = progress.add_task("sent", total=None)
+        self._storing = [progress.add_task(f"stored by member {number}", total=None) for number in range(1, MEMBERS + 1)]
+        self._members: list[Persister] = []
+        self._stored = 0
+        self._advanced = time.monotonic()
+
+    def run(self, count: int) -> None:
+        for task in (self._sending, *self._storing):
+            self._progress.update(task, total=count)
+        with ExitStack() as stack:
+            topics = [notification_topic(self._topic, priority, self._url.virtual_host) for priority in PARTITIONS]
+            for _ in range(MEMBERS):
+                member = Persister(
+                    self._url, topics, group=self._topic, sink=self._sink,
+                    batch_size=2000, max_wait=0.2, give_up_after=5.0, stop_timeout=8.0,
+                )  # fmt: skip
+                self._members.append(stack.enter_context(member))
+            begun = time.monotonic()
+            self._send(count)
+            self._wait_until(lambda: self._stored >= count - self._tally.undelivered)
+            self._tally.seconds = time.monotonic() - begun
+
+    def _send(self, count: int) -> None:
+        notifier = Notifier(self._url, "nova-compute:demo", [self._topic])
+        try:
+            source = itertools.islice(itertools.cycle(nova_notifications()), count)
+            sent = self._tally.sent
+            while chunk := list(itertools.islice(source, CHUNK)):
+                for one in chunk:
+                    send = getattr(notifier, one["priority"])
+                    sent.append(send({"request_id": f"req-{len(sent)}"}, one["event_type"], one["payload"]))
+                self._wait_until(lambda: len(sent) - self._stored <= WINDOW)
+            notifier.flush(STALLED)
+        except DeliveryError as error:
+            self._tally.undelivered = len(error.undelivered) + error.dropped
+        finally:
+            # After an error or Ctrl-C what is in flight is of no more use.
+            with suppress(DeliveryError, Timeout):
+                notifier.close(0.5)
+
+    def _wait_until(self, done: Callable[[], bool]) -> None:
+        """Show the progress until ``done``, or until nothing was stored for too long; raises what ended a member."""
+        while True:
+            self._look()
+            if done() or time.monotonic() - self._advanced > STALLED:
+                return
+            time.sleep(0.01)
+
+    def _look(self) -> None:
+        stored = 0
+        for member, task in zip(self._members, self._storing, strict=True):
+            member.wait(0)
+            counts = member.counts
+            stored += counts.stored
+            self._progress.update(task, completed=counts.stored)
+        self._progress.update(self._sending, completed=len(self._tally.sent))
+        if stored > self._stored:
+            self._stored, self._advanced = stored, time.monotonic()
+
+
+# -- the verdict ------------------------------------------------------------------------------------------------------
+
+
+def _compare(path: Path, tally: _Tally) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        found = [row[0] for row in database.execute("SELECT message_id FROM notifications")]
+    sent, there = set(tally.sent), set(found)
+    tally.stored, tally.distinct = len(found), len(there)
+    tally.lost, tally.unknown = len(sent - there), len(there - sent)
+
+
+def _table(tally: _Tally) -> Table:
+    table = Table(show_header=False, box=None)
+    rate = tally.stored / tally.seconds if tally.seconds else 0.0
+    figures = {
+        "sent": f"{len(tally.sent):,}",
+        "delivered": f"{len(tally.sent) - tally.undelivered:,}",
+        "stored": f"{tally.stored:,}",
+        "distinct": f"{tally.distinct:,}",
+        "lost": f"{tally.lost:,}",
+        "duplicated": f"{tally.stored - tally.distinct:,}",
+        "notifications/s": f"{rate:,.0f}",
+        "end to end p50": _milliseconds(tally.latencies, 0.50),
+        "end to end p99": _milliseconds(tally.latencies, 0.99),
+    }
+    for name, figure in figures.items():
+        table.add_row(name, Text(figure, justify="right"))
+    return table
+
+
+def _milliseconds(latencies: Sequence[float], quantile: float) -> str:
+    """The quantile of sorted seconds."""
+    if not latencies:
+        return "-"
+    return f"{latencies[math.ceil(quantile * len(latencies)) - 1] * 1000:,.0f} ms"

@@ -1,0 +1,329 @@
+"""The part of a handle that producers and consumers share: open, closed or forked; events; metadata; topics."""
+
+cimport librdkafka as rdk
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stddef cimport size_t
+from libc.stdint cimport INT64_MAX, int64_t
+from libc.stdlib cimport calloc, free
+from posix.unistd cimport getpid
+
+from rdknotify.errors import ClosedError, ConfigError, KafkaError
+
+
+cdef class Client:
+    """A librdkafka handle: what producers and consumers share."""
+
+    cdef Handle *_h                  # owned reference
+    cdef int _generation
+    cdef int _pid
+    cdef object __weakref__
+
+    def __init__(self):
+        raise TypeError("Client is not made directly; make a Producer or a Consumer")
+
+    cdef Handle *_open(self) except NULL:
+        """The live handle. Raises ClosedError after close or fork, and what was fatal after a fatal error."""
+        if self._h == NULL:
+            raise ClosedError(f"this {type(self).__name__} was never opened")
+        if self._generation != g_generation:
+            raise ClosedError(
+                f"this {type(self).__name__} belongs to process {self._pid}, which forked this one; make a new one here")
+        if rdn_get(&self._h.stopping):
+            raise ClosedError(f"this {type(self).__name__} is closed")
+        if rdn_get(&self._h.fatal):
+            raise kafka_error(<int> self._h.fatal, _text(self._h.fatal_reason), fatal=True)
+        return self._h
+
+    cdef int _start(self, rdk.rd_kafka_type_t kind, settings) except -1:
+        if self._h != NULL:
+            raise TypeError(f"this {type(self).__name__} is open already")
+        cdef char errstr[512]
+        cdef rdk.rd_kafka_conf_t *conf = NULL
+        cdef Handle *h = <Handle *> calloc(1, sizeof(Handle))
+        if h == NULL:
+            raise MemoryError
+        pthread_mutex_init(&h.lock, NULL)
+        rdn_cond_init(&h.progress)
+        h.refs = 1
+        try:
+            conf = _configuration(settings, h, kind)
+            h.rk = rdk.rd_kafka_new(kind, conf, errstr, sizeof(errstr))
+            if h.rk == NULL:
+                raise ConfigError(_text(errstr))
+            conf = NULL  # now librdkafka's
+            h.events = rdk.rd_kafka_queue_get_main(h.rk)
+            if kind == rdk.RD_KAFKA_CONSUMER:
+                h.records = rdk.rd_kafka_queue_get_consumer(h.rk)
+            _check(rdk.rd_kafka_set_log_queue(h.rk, h.events))
+            h.refs = 2
+            if rdn_thread_start(_serve, h):
+                h.refs = 1
+                raise RuntimeError("no thread could be started for a Kafka client; check the limit on processes (ulimit -u)")
+        except BaseException:
+            if conf != NULL:
+                rdk.rd_kafka_conf_destroy(conf)
+            if h.events != NULL:
+                rdk.rd_kafka_queue_destroy(h.events)
+            if h.records != NULL:
+                rdk.rd_kafka_queue_destroy(h.records)
+            if h.rk != NULL:
+                rdk.rd_kafka_destroy_flags(h.rk, rdk.RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE)
+            _unref(h)
+            raise
+        rdn_add(&g_handles, 1)
+        self._h = h
+        self._generation = g_generation
+        self._pid = getpid()
+        return 0
+
+    def __dealloc__(self):
+        if self._h == NULL or self._generation != g_generation:
+            return  # a forked child owns no thread that could free it
+        self._stop(GRACE_US)
+        _unref(self._h)
+
+    cdef void _stop(self, int64_t grace) noexcept:
+        """Tell the service thread to end; it does so in its own time."""
+        cdef Handle *h = self._h
+        if rdn_get(&h.stopping):
+            return
+        rdn_add(&h.users, 1)  # the queue must outlive the wake-up
+        h.grace = grace
+        rdn_set(&h.stopping, 1)
+        rdk.rd_kafka_queue_yield(h.events)
+        rdn_add(&h.users, -1)
+
+    def shut(self, timeout=1.0):
+        """Release the handle at once; idempotent. Waits up to ``timeout`` seconds for librdkafka's threads to end."""
+        cdef int64_t deadline = _deadline(timeout)
+        cdef Handle *h = self._h
+        cdef int64_t alive
+        if h == NULL or self._generation != g_generation:
+            return
+        self._stop(0)
+        while not rdn_get(&h.dead) and not rdn_get(&h.chunks) and rdn_now() < deadline:
+            with nogil:
+                alive = 1
+                _wait_while_above(h, &alive, 0, deadline)
+            PyErr_CheckSignals()
+
+    @property
+    def closed(self):
+        return self._h == NULL or self._generation != g_generation or rdn_get(&self._h.stopping) != 0
+
+    @property
+    def name(self):
+        return _text(rdk.rd_kafka_name(self._open().rk))
+
+    def take_events(self):
+        """Take the logs, errors and statistics since the last call; never blocks, works after close."""
+        cdef Handle *h = self._h
+        cdef Notice *notice
+        cdef Notice *next_notice
+        cdef int64_t dropped
+        if h == NULL or self._generation != g_generation or not rdn_get(&h.notice_count):
+            return []
+        pthread_mutex_lock(&h.lock)
+        notice = h.first_notice
+        h.first_notice = h.last_notice = NULL
+        h.notice_count = 0
+        dropped = h.notices_dropped
+        h.notices_dropped = 0
+        pthread_mutex_unlock(&h.lock)
+        events = []
+        while notice != NULL:
+            kind = ("log", "error", "stats")[notice.kind]
+            events.append((kind, notice.code, _text(notice.first), _text(notice.second)))
+            next_notice = notice.next
+            _free_notice(notice)
+            notice = next_notice
+        if dropped:
+            events.append(("dropped", dropped, "", ""))
+        return events
+
+    cdef Job *_job(self, JobKind kind, double timeout) except NULL:
+        """A job to fill in and run."""
+        self._open()
+        cdef Job *job = <Job *> calloc(1, sizeof(Job))
+        if job == NULL:
+            raise MemoryError
+        job.h = self._h
+        job.kind = kind
+        job.refs = 1
+        job.milliseconds = max(1, <int> min(timeout * 1000, 2e9))
+        return job
+
+    cdef int _run(self, Job *job) except -1:
+        """Run a job and wait for it; the caller still releases it. Raises what librdkafka answered."""
+        cdef Handle *h = self._open()
+        job.refs += 1
+        job.running = 1
+        rdn_add(&h.refs, 1)
+        rdn_add(&h.users, 1)
+        if rdn_thread_start(_run_job, job):
+            job.refs -= 1
+            rdn_add(&h.users, -1)
+            _unref(h)
+            raise RuntimeError("no thread could be started for a Kafka request; check the limit on processes (ulimit -u)")
+        while rdn_get(&job.running):
+            with nogil:
+                _wait_while_above(h, &job.running, 0, INT64_MAX)
+            PyErr_CheckSignals()
+            if rdn_get(&h.stopping):
+                self._open()
+        return _check(job.err)
+
+    def metadata(self, topic=None, timeout=5.0):
+        """Ask the cluster for its brokers, topics and leaders."""
+        cdef Job *job = self._job(JOB_METADATA, timeout)
+        cdef const rdk.rd_kafka_metadata_t *md
+        cdef int i, j
+        try:
+            job.all_topics = topic is None
+            if topic is not None:
+                job.topic = strdup(topic.encode())
+            self._run(job)
+            md = job.metadata
+            brokers = [(md.brokers[i].id, _text(md.brokers[i].host), md.brokers[i].port) for i in range(md.broker_cnt)]
+            topics, errors = {}, {}
+            for i in range(md.topic_cnt):
+                name = _text(md.topics[i].topic)
+                if md.topics[i].err:
+                    errors[name] = <int> md.topics[i].err
+                else:
+                    topics[name] = {
+                        md.topics[i].partitions[j].id: md.topics[i].partitions[j].leader
+                        for j in range(md.topics[i].partition_cnt)
+                    }
+            return {"brokers": brokers, "topics": topics, "errors": errors}
+        finally:
+            _release_job(job)
+
+    def cluster_reachable(self, timeout):
+        """One metadata request without topics; false when there was no answer in time."""
+        cdef Job *job = self._job(JOB_METADATA, timeout)
+        try:
+            self._run(job)
+        except KafkaError as error:
+            if error.code not in (rdk.RD_KAFKA_RESP_ERR__TRANSPORT, rdk.RD_KAFKA_RESP_ERR__TIMED_OUT):
+                raise
+            return False
+        finally:
+            _release_job(job)
+        return True
+
+    def create_topics(self, topics, timeout=10.0):
+        """Create ``(name, partitions, replication, config)``; one answer each."""
+        return _administer(self, [tuple(topic) for topic in topics], True, timeout)
+
+    def delete_topics(self, topics, timeout=10.0):
+        """Delete topics by name; one answer each."""
+        return _administer(self, [(topic,) for topic in topics], False, timeout)
+
+
+cdef rdk.rd_kafka_conf_t *_configuration(settings, Handle *h, rdk.rd_kafka_type_t kind) except NULL:
+    cdef char errstr[512]
+    cdef rdk.rd_kafka_conf_t *conf = rdk.rd_kafka_conf_new()
+    cdef int events = (rdk.RD_KAFKA_EVENT_LOG | rdk.RD_KAFKA_EVENT_ERROR | rdk.RD_KAFKA_EVENT_STATS
+                       | rdk.RD_KAFKA_EVENT_OFFSET_COMMIT)
+    owned = {"log.queue": "true"}
+    if kind == rdk.RD_KAFKA_PRODUCER:
+        events |= rdk.RD_KAFKA_EVENT_DR
+        # 0, or librdkafka's own stickiness takes keyless records away from our partitioner
+        owned["sticky.partitioning.linger.ms"] = "0"
+    try:
+        for name, value in {**settings, **owned}.items():
+            if rdk.rd_kafka_conf_set(conf, name.encode(), value.encode(), errstr, sizeof(errstr)) != rdk.RD_KAFKA_CONF_OK:
+                raise ConfigError(_text(errstr))
+    except BaseException:
+        rdk.rd_kafka_conf_destroy(conf)
+        raise
+    rdk.rd_kafka_conf_set_events(conf, events)
+    rdk.rd_kafka_conf_set_opaque(conf, h)
+    if kind == rdk.RD_KAFKA_CONSUMER:
+        rdk.rd_kafka_conf_set_rebalance_cb(conf, _on_rebalance)
+    return conf
+
+
+cdef list _administer(Client client, list topics, bint create, timeout):
+    """One CreateTopics or DeleteTopics request; None or a KafkaError for each topic."""
+    cdef Handle *h = client._open()
+    cdef int64_t deadline = _deadline(timeout)
+    cdef char errstr[512]
+    cdef size_t i = 0, n = len(topics), count = 0
+    cdef rdk.rd_kafka_queue_t *queue = NULL
+    cdef rdk.rd_kafka_AdminOptions_t *options = NULL
+    cdef rdk.rd_kafka_event_t *event = NULL
+    cdef const rdk.rd_kafka_topic_result_t **results
+    cdef void **requests = <void **> calloc(n + 1, sizeof(void *))
+    rdn_add(&h.users, 1)
+    try:
+        for entry in topics:
+            name = entry[0].encode()
+            if create:
+                requests[i] = rdk.rd_kafka_NewTopic_new(name, entry[1], entry[2], errstr, sizeof(errstr))
+                if requests[i] == NULL:
+                    raise ConfigError(f"topic {entry[0]!r}: {_text(errstr)}")
+                i += 1
+                for key, value in entry[3].items():
+                    _check(rdk.rd_kafka_NewTopic_set_config(
+                        <rdk.rd_kafka_NewTopic_t *> requests[i - 1], key.encode(), str(value).encode()))
+            else:
+                requests[i] = rdk.rd_kafka_DeleteTopic_new(name)
+                i += 1
+        queue = rdk.rd_kafka_queue_new(h.rk)
+        options = rdk.rd_kafka_AdminOptions_new(
+            h.rk, rdk.RD_KAFKA_ADMIN_OP_CREATETOPICS if create else rdk.RD_KAFKA_ADMIN_OP_DELETETOPICS)
+        _check(rdk.rd_kafka_AdminOptions_set_request_timeout(
+            options, _milliseconds(deadline, 3_600_000_000), errstr, sizeof(errstr)))
+        _check(rdk.rd_kafka_AdminOptions_set_operation_timeout(
+            options, _milliseconds(deadline, 3_600_000_000), errstr, sizeof(errstr)))
+        if create:
+            rdk.rd_kafka_CreateTopics(h.rk, <rdk.rd_kafka_NewTopic_t **> requests, n, options, queue)
+        else:
+            rdk.rd_kafka_DeleteTopics(h.rk, <rdk.rd_kafka_DeleteTopic_t **> requests, n, options, queue)
+        event = _await_event(client, queue, INT64_MAX)
+        _check_answer(event)
+        if create:
+            results = rdk.rd_kafka_CreateTopics_result_topics(rdk.rd_kafka_event_CreateTopics_result(event), &count)
+        else:
+            results = rdk.rd_kafka_DeleteTopics_result_topics(rdk.rd_kafka_event_DeleteTopics_result(event), &count)
+        return [
+            kafka_error(rdk.rd_kafka_topic_result_error(results[i]), _text(rdk.rd_kafka_topic_result_error_string(results[i])))
+            if rdk.rd_kafka_topic_result_error(results[i]) else None
+            for i in range(count)
+        ]
+    finally:
+        for i in range(n):
+            if requests[i] != NULL and create:
+                rdk.rd_kafka_NewTopic_destroy(<rdk.rd_kafka_NewTopic_t *> requests[i])
+            elif requests[i] != NULL:
+                rdk.rd_kafka_DeleteTopic_destroy(<rdk.rd_kafka_DeleteTopic_t *> requests[i])
+        free(requests)
+        if event != NULL:
+            rdk.rd_kafka_event_destroy(event)
+        if options != NULL:
+            rdk.rd_kafka_AdminOptions_destroy(options)
+        if queue != NULL:
+            rdk.rd_kafka_queue_destroy(queue)
+        rdn_add(&h.users, -1)
+
+cdef rdk.rd_kafka_event_t *_await_event(Client client, rdk.rd_kafka_queue_t *queue, int64_t deadline) except? NULL:
+    """The next event of a queue, owned by the caller; NULL at the deadline."""
+    cdef rdk.rd_kafka_event_t *event = NULL
+    cdef Handle *h = client._h
+    while event == NULL:
+        with nogil:
+            event = rdk.rd_kafka_queue_poll(queue, _milliseconds(deadline, SLICE_US))
+        if event == NULL:
+            PyErr_CheckSignals()
+            if rdn_get(&h.stopping):
+                client._open()
+            if rdn_now() >= deadline:
+                break
+    return event
+
+cdef int _check_answer(rdk.rd_kafka_event_t *event) except -1:
+    if rdk.rd_kafka_event_error(event):
+        raise kafka_error(rdk.rd_kafka_event_error(event), _text(rdk.rd_kafka_event_error_string(event)))
+    return 0

@@ -107,7 +107,7 @@ def faults() -> None:
 def _fault(encode: Callable[[Any], bytes], decode: Callable[[bytes], Any], value: Any) -> str:
     try:
         return repr(decode(encode(value)))
-    except Exception as error:
+    except (TypeError, ValueError) as error:
         return type(error).__name__
 
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from rdknotify import topics as names
 from rdknotify.client import deadline_after, remaining
 from rdknotify.envelope import encode_new
-from rdknotify.errors import ConfigError, DeliveryError, KafkaError, QueueFull, Timeout
+from rdknotify.errors import ConfigError, DeliveryError, KafkaError, QueueFull, RdNotifyError, Timeout
 from rdknotify.outcomes import BatchReport, Failure, Outcome
 from rdknotify.producer import Producer
 from rdknotify.url import TransportURL
@@ -28,7 +28,7 @@ __all__ = ["Delivery", "MergedDelivery", "Notifier", "Undelivered"]
 log = logging.getLogger(__name__)
 
 _OneOrMany = str | list[str]
-_Entry = tuple["Delivery", str, _OneOrMany, _OneOrMany]
+_Entry = tuple[Any, str, _OneOrMany, _OneOrMany]
 """A delivery, its topic, and the message ids and event types of its records: one, or a list of them."""
 
 LISTED = 1000
@@ -99,6 +99,24 @@ class MergedDelivery:
         return _merge(known) if len(known) == len(reports) else None
 
 
+def _method(priority: str) -> Callable[[Notifier, Any, str, Any], str]:
+    """One of the notifier's seven methods; all of the work stands in it, as each call would slow it by 2 %."""
+    wire_priority = priority.upper()
+
+    def notify(self: Notifier, ctxt: Any, event_type: str, payload: Any) -> str:
+        message_id, value = encode_new(self.publisher_id, event_type, wire_priority, payload, ctxt)
+        ledger = self._ledger
+        for topic in self._topics[priority]:
+            ledger.pending.append((self._producer.send(topic, value), topic, message_id, event_type))
+        ledger.settle()
+        return message_id
+
+    notify.__name__ = priority
+    notify.__qualname__ = f"Notifier.{priority}"
+    notify.__doc__ = f"Send one notification of priority {wire_priority}; returns its message id."
+    return notify
+
+
 class Notifier:
     """Sends notifications of one publisher to ``<topic>.<priority>[.<virtual host>]`` of each of its topics.
 
@@ -138,32 +156,13 @@ class Notifier:
         self._ledger = _Ledger()
         self._producer = Producer(url, config=config, **options)
 
-    @staticmethod
-    def _sender(priority: str) -> Callable[[Notifier, Any, str, Any], str]:
-        """One of the seven methods. All of the work stands in it: each further call would cost a tenth of
-        the rate."""
-        wire_priority = priority.upper()
-
-        def notify(self: Notifier, ctxt: Any, event_type: str, payload: Any) -> str:
-            message_id, value = encode_new(self.publisher_id, event_type, wire_priority, payload, ctxt)
-            ledger = self._ledger
-            for topic in self._topics[priority]:
-                ledger.pending.append((self._producer.send(topic, value), topic, message_id, event_type))
-            ledger.settle()
-            return message_id
-
-        notify.__name__ = priority
-        notify.__qualname__ = f"Notifier.{priority}"
-        notify.__doc__ = f"Send one notification of priority {wire_priority}; returns its message id."
-        return notify
-
-    audit = _sender("audit")
-    debug = _sender("debug")
-    info = _sender("info")
-    warn = _sender("warn")
-    error = _sender("error")
-    critical = _sender("critical")
-    sample = _sender("sample")
+    audit = _method("audit")
+    debug = _method("debug")
+    info = _method("info")
+    warn = _method("warn")
+    error = _method("error")
+    critical = _method("critical")
+    sample = _method("sample")
 
     def notify_batch(self, priority: str, events: Iterable[tuple[str, Any]], ctxt: Any = None) -> Delivery:
         """Send many notifications ``(event_type, payload)`` in one call; index i of the delivery is event i.
@@ -201,8 +200,7 @@ class Notifier:
         self._ledger.raise_undelivered()
 
     def close(self, timeout: float | None = None) -> None:
-        """Deliver what is in flight within ``timeout`` seconds (option ``flush_timeout``), give up the
-        rest, release.
+        """Deliver what is in flight, at the ``timeout`` (option ``flush_timeout``) give up the rest, release.
 
         Idempotent. Raises DeliveryError as ``flush()`` does, given up notifications included.
         """
@@ -221,7 +219,7 @@ class Notifier:
     ) -> None:
         try:
             self.close()
-        except (DeliveryError, Timeout):
+        except RdNotifyError:
             if error is None:
                 raise
             log.exception("notifications were lost behind another error")
@@ -238,23 +236,26 @@ class _Ledger:
 
     def settle(self) -> None:
         """Take what is settled off the front; nothing to do if another thread is at it."""
-        if not self._settling.acquire(blocking=False):
+        pending = self.pending
+        if not self._settling.acquire(False):
             return
         try:
-            pending = self.pending
+            # Only who holds the lock takes entries out.
             while pending and pending[0][0].done():
-                self._note(*pending.popleft())
+                delivery, topic, ids, event_types = pending.popleft()
+                failures = delivery.poll().failures
+                if failures:
+                    self._note(failures, topic, ids, event_types)
         finally:
             self._settling.release()
 
     def raise_undelivered(self, cause: BaseException | None = None) -> None:
-        """Settle everything that can be, wherever it stands; raise DeliveryError for what failed since the
-        last time."""
+        """Settle all that can be, wherever it stands; raise DeliveryError for what failed since last time."""
         with self._settling:
             for _ in range(len(self.pending)):
                 entry = self.pending.popleft()
                 if entry[0].done():
-                    self._note(*entry)
+                    self._note(entry[0].poll().failures, *entry[1:])
                 else:
                     self.pending.append(entry)
             undelivered, self._undelivered = self._undelivered, []
@@ -262,25 +263,15 @@ class _Ledger:
         if undelivered:
             raise DeliveryError(undelivered, unlisted) from cause
 
-    def _note(self, delivery: Delivery, topic: str, ids: _OneOrMany, event_types: _OneOrMany) -> None:
-        report = delivery.poll()
-        if report is None or not report.failures:
-            return
-        listed = report.failures[: LISTED - len(self._undelivered)]
-        for failure in listed:
-            self._undelivered.append(
-                Undelivered(
-                    _pick(ids, failure.index),
-                    _pick(event_types, failure.index),
-                    topic,
-                    failure.outcome,
-                    failure.error,
-                )
-            )
-        self._unlisted += len(report.failures) - len(listed)
-        log.error(
-            "%d notifications were not delivered; the last: %s", len(report.failures), self._undelivered[-1]
-        )
+    def _note(self, failures: list[Failure], topic: str, ids: _OneOrMany, event_types: _OneOrMany) -> None:
+        named = [
+            Undelivered(_at(ids, each.index), _at(event_types, each.index), topic, each.outcome, each.error)
+            for each in failures[: LISTED - len(self._undelivered)]
+        ]
+        self._undelivered += named
+        self._unlisted += len(failures) - len(named)
+        if named:
+            log.error("%d notifications were not delivered; the first: %s", len(failures), named[0])
 
 
 def _left(deadline: float) -> float | None:
@@ -288,7 +279,7 @@ def _left(deadline: float) -> float | None:
     return None if left == math.inf else left
 
 
-def _pick(one_or_many: _OneOrMany, index: int) -> str:
+def _at(one_or_many: _OneOrMany, index: int) -> str:
     return one_or_many if isinstance(one_or_many, str) else one_or_many[index]
 
 

@@ -54,6 +54,11 @@ cdef class Delivery:
     def __len__(self):
         return self._t.total
 
+    @property
+    def failed(self):
+        """How many records are known by now not to have been delivered."""
+        return rdn_get(&self._t.failed)
+
     def done(self):
         """Whether every outcome is known."""
         return rdn_get(&self._t.pending) == 0 or rdn_get(&self._producer._h.dead) != 0

@@ -62,6 +62,10 @@ class Delivery:
     @property
     def total(self) -> int: ...
     def __len__(self) -> int: ...
+    @property
+    def failed(self) -> int:
+        """How many records are known by now not to have been delivered; never blocks."""
+
     def done(self) -> bool: ...
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until every outcome is known; false at the timeout."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import math
 import os
 import re
@@ -21,7 +22,8 @@ __all__ = ["TIMED_OUT", "OpenClient", "admit", "connect", "deadline_after", "ope
 TIMED_OUT = -185
 """librdkafka's ``_TIMED_OUT``."""
 
-_SLICE = 0.1
+_FIRST_SLICE = 0.1
+_LONGEST_SLICE = 1.0
 _REFUSALS = {"_AUTHENTICATION": -169, "_SSL": -181, "SASL_AUTHENTICATION_FAILED": 58}
 _CERTIFICATE_ALERT = re.compile(
     r"alert (bad certificate|certificate required|certificate unknown|unknown ca)", re.IGNORECASE
@@ -105,7 +107,9 @@ def connect(client: events.EventSource, handle: core.Client, timeout: float, ser
         Timeout: nobody answered within ``timeout`` seconds; the text has the last reason and what to check.
     """
     deadline = deadline_after(timeout)
-    while not handle.cluster_reachable(min(_SLICE, remaining(deadline))):
+    # Short at first, to see a refusal soon; longer then, for an answer may take longer than the first slices.
+    slices = (min(_FIRST_SLICE * 2**number, _LONGEST_SLICE) for number in itertools.count())
+    while not handle.cluster_reachable(min(next(slices), remaining(deadline))):
         events.forward(client)
         troubles = client.events.troubles
         for trouble in troubles:
@@ -144,7 +148,7 @@ def _close_all() -> None:
             try:
                 client.close(min(client.exit_timeout, remaining(deadline)))
             except (RdNotifyError, KeyboardInterrupt) as error:
-                events.logger.error("%s at exit: %s", client.name, error or "interrupted")
+                events.logger.error("%s at exit: %s", client.events.name, error or "interrupted")
     events.stop()
 
 

@@ -29,9 +29,9 @@ OnAssigned: TypeAlias = Callable[[list[TopicPartition]], Mapping[TopicPartition,
 """Given partitions, returns where to start in those that shall not start at the committed offset."""
 OnRevoked: TypeAlias = Callable[[list[TopicPartition], bool], object]
 """Given partitions that are about to go, and whether they are lost: another member may have them already."""
-Positions: TypeAlias = Mapping[TopicPartition, int] | Sequence[core.Position]
-_Generations: TypeAlias = Mapping[core.Partition, int]
-_Rebalance: TypeAlias = tuple[str, list[core.Partition], bool]
+Positions: TypeAlias = "Mapping[TopicPartition, int] | Sequence[core.Position]"
+_Generations: TypeAlias = "Mapping[core.Partition, int]"
+_Rebalance: TypeAlias = "tuple[str, list[core.Partition], bool]"
 
 _COMMITTED = -1001
 _UNKNOWN_EPOCH = -1
@@ -133,8 +133,8 @@ class Consumer:
         self._rewind: dict[core.Partition, int] = {}
         self._existing: frozenset[core.Partition] | None = None
         self._told: set[str] = set()
-        self.events = ClientEvents()
         self._core = core.Consumer(settings.conf)
+        self.events = ClientEvents(self._core.name)
         try:
             admit(self, self._core, settings)
             if self._starts_latest and self._values["connect_timeout"] is not None:
@@ -149,7 +149,7 @@ class Consumer:
     @property
     def name(self) -> str:
         """librdkafka's name of this client, as in its log lines."""
-        return self._core.name
+        return self.events.name
 
     @property
     def closed(self) -> bool:
@@ -500,16 +500,12 @@ class Consumer:
                 self._turn.release()
 
     def _leave(self, deadline: float) -> bool:
-        failure: BaseException | None = None
-        left = False
-        while not left:
-            left = self._core.leave(min(_SLICE, remaining(deadline)))
+        failure: Exception | None = None
+        while not (left := self._core.leave(min(_SLICE, remaining(deadline)))) and remaining(deadline):
             try:
                 self._answer_while_leaving()
-            except Exception as error:
+            except Exception as error:  # a hook's: told when the leaving is over
                 failure = error
-            if not remaining(deadline):
-                break
         if failure is not None:
             raise failure
         return left
@@ -539,7 +535,7 @@ class Consumer:
     def __del__(self) -> None:
         handle: core.Consumer | None = getattr(self, "_core", None)
         if handle is not None and not handle.closed:
-            warnings.warn(f"{handle.name} was not closed", ResourceWarning, source=self)
+            warnings.warn(f"{self.name} was not closed", ResourceWarning, source=self)
 
 
 def _check_topics(topics: Sequence[str]) -> list[str]:

@@ -63,7 +63,9 @@ class _Repeats:
 class ClientEvents:
     """What became of one client's events: lines to log, recent troubles, the last statistics. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        """librdkafka's name of the client, which a closed one cannot tell any more."""
         self._lock = threading.Lock()
         self._recent: deque[Trouble] = deque(maxlen=_RECENT_TROUBLES)
         self._repeats: dict[tuple[str, str], _Repeats] = {}
@@ -130,15 +132,13 @@ class EventSource(Protocol):
 
     events: ClientEvents
 
-    @property
-    def name(self) -> str: ...
     def take_events(self) -> list[core.Event]: ...
 
 
 def forward(source: EventSource) -> None:
     """Log what this client's events say, now."""
     for line in source.events.absorb(source.take_events):
-        logger.log(line.level, "%s: %s", source.name, line.text)
+        logger.log(line.level, "%s: %s", source.events.name, line.text)
 
 
 class _Forwarder:

@@ -37,7 +37,7 @@ class Producer(core.Producer):
         settings = resolve(TransportURL.parse(url), "producer", options, config)
         super().__init__(settings.conf, settings.values["queue_timeout"])
         self.exit_timeout: float = settings.values["flush_timeout"]
-        self.events = ClientEvents()
+        self.events = ClientEvents(self.name)
         self._closing = threading.Lock()
         try:
             admit(self, self, settings)
@@ -78,6 +78,10 @@ class Producer(core.Producer):
                 return
             try:
                 given_up = super().flush(limit)
+            except KafkaError as error:
+                if not error.fatal:  # what is fatal was raised to whoever used the producer since
+                    raise
+                given_up = self.in_flight
             finally:
                 self.shut()
         if given_up:
@@ -95,11 +99,13 @@ class Producer(core.Producer):
         except KafkaError as failure:
             if error is None:
                 raise
-            logger.error("%s: %s", self.name, failure)
+            logger.error("%s: %s", self.events.name, failure)
 
     def __del__(self) -> None:
-        # Not closed when construction failed before there was a handle: nothing to warn about then.
-        if getattr(self, "events", None) is not None and not self.closed:
-            warnings.warn(f"{self.name} was not closed", ResourceWarning, source=self)
+        events: ClientEvents | None = getattr(self, "events", None)  # None: construction failed early
+        if events is not None and not self.closed:
+            warnings.warn(f"{events.name} was not closed", ResourceWarning, source=self)
             if self.in_flight:
-                logger.error("%s was not closed: %d records were given up", self.name, self.in_flight)
+                logger.error(
+                    "%s was not closed: the outcome of %d records is unknown", events.name, self.in_flight
+                )

@@ -6,5 +6,7 @@ has them as fixtures.
 
 from rdknotify.testing.jars import LocalKafkaError
 from rdknotify.testing.local import LocalKafka
+from rdknotify.testing.mock import MockCluster
+from rdknotify.testing.running import RunningKafka
 
-__all__ = ["LocalKafka", "LocalKafkaError"]
+__all__ = ["LocalKafka", "LocalKafkaError", "MockCluster", "RunningKafka"]

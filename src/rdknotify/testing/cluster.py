@@ -21,7 +21,9 @@ ANSWER_TIMEOUT = 2.0
 """Seconds that a broker may take to answer one look."""
 
 
-def until(look: Callable[[], _T | None], timeout: float, failure: Callable[[], str]) -> _T:
+def until(
+    look: Callable[[], _T | None], timeout: float, failure: str, details: Callable[[], str] = lambda: ""
+) -> _T:
     """Look again and again until there is something to see. Raises :class:`LocalKafkaError` at the deadline."""
     deadline = time.monotonic() + timeout
     while True:
@@ -29,7 +31,7 @@ def until(look: Callable[[], _T | None], timeout: float, failure: Callable[[], s
         if seen is not None:
             return seen
         if time.monotonic() > deadline:
-            raise LocalKafkaError(f"{failure()} within {timeout:g} s")
+            raise LocalKafkaError(f"{failure} within {timeout:g} s{details()}")
         time.sleep(PAUSE)
 
 
@@ -62,9 +64,7 @@ class KafkaCluster:
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Wait until every broker answers. Raises :class:`LocalKafkaError` at the deadline (seconds)."""
-        until(
-            self._seen_alike(lambda view: True), timeout, lambda: f"{self.bootstrap_servers} did not answer"
-        )
+        until(self._seen_alike(lambda view: True), timeout, f"{self.bootstrap_servers} did not answer")
 
     def create_topic(
         self,
@@ -93,7 +93,7 @@ class KafkaCluster:
             found = view.topics.get(name, {})
             return len(found) == partitions and all(partition.leader >= 0 for partition in found.values())
 
-        until(self._seen_alike(led), timeout, lambda: f"topic {name!r} had no leaders")
+        until(self._seen_alike(led), timeout, f"topic {name!r} had no leaders")
 
     def leader_of(self, topic: str, partition: int, timeout: float = 30.0) -> int:
         """The node that leads a partition, waiting for an election where it has no leader now.
@@ -108,7 +108,7 @@ class KafkaCluster:
                     return found.leader
             return None
 
-        return until(leader, timeout, lambda: f"partition {partition} of topic {topic!r} had no leader")
+        return until(leader, timeout, f"partition {partition} of topic {topic!r} had no leader")
 
     def _may_lead(self, node: int) -> bool:
         return node >= 0

@@ -1,6 +1,6 @@
 """What real Kafka needs to run: a Java and the jars of Apache Kafka, fetched once by Maven or taken from ``KAFKA_HOME``.
 
-``python -m rdknotify.testing.jars`` fetches them ahead of time and says where they are, or what is missing.
+``python -m rdknotify.testing`` fetches them ahead of time and says where they are, or what is missing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -153,10 +152,3 @@ def _pom() -> str:
         "<groupId>rdknotify</groupId><artifactId>kafka-jars</artifactId><version>1</version>"
         f"<packaging>pom</packaging><dependencies>{dependencies}</dependencies></project>\n"
     )
-
-
-if __name__ == "__main__":
-    try:
-        print(f"Java {java_version(find_java())}, Kafka's jars: {find_jars()}")
-    except LocalKafkaError as error:
-        sys.exit(f"rdknotify.testing: {error}")

@@ -54,6 +54,16 @@ _SETTINGS: dict[str, object] = {
 }
 
 
+_OURS = (
+    "process.roles",
+    "node.id",
+    "listeners",
+    "log.dirs",
+    "controller.quorum.voters",
+    "controller.listener.names",
+)
+
+
 class LocalKafka(KafkaCluster):
     """Apache Kafka in KRaft mode on free ports of 127.0.0.1; a context manager. Not thread-safe.
 
@@ -85,6 +95,10 @@ class LocalKafka(KafkaCluster):
         self._count = nodes
         self._config = dict(config or {})
         self._node_config = {number: dict(settings) for number, settings in (node_config or {}).items()}
+        for settings in (self._config, *self._node_config.values()):
+            for name in settings.keys() & set(_OURS):
+                raise ConfigError(f"{name}={settings[name]!r}: a LocalKafka sets {name} itself, leave it out")
+        self._owner = os.getpid()
         self._folder: Path | None = None
         self._nodes: dict[int, Node] = {}
         self._command: list[str] = []
@@ -118,15 +132,17 @@ class LocalKafka(KafkaCluster):
 
     def start(self, timeout: float = START_TIMEOUT) -> None:
         """Start every node that is down and wait until all are ready. Raises :class:`LocalKafkaError`."""
-        if self._folder is None:
-            try:
+        fresh = self._folder is None
+        try:
+            if fresh:
                 self._prepare(timeout)
-            except BaseException:
+            for node in self._nodes.values():
+                self._launch(node)
+            self.wait_ready(timeout)
+        except BaseException:
+            if fresh:
                 self.close()
-                raise
-        for node in self._nodes.values():
-            self._launch(node)
-        self.wait_ready(timeout)
+            raise
 
     def stop(self, node: int | None = None, timeout: float = STOP_TIMEOUT) -> None:
         """Stop a node (or all) with SIGTERM, data kept; one that needs longer than ``timeout`` seconds is killed."""
@@ -168,7 +184,7 @@ class LocalKafka(KafkaCluster):
             if each.paused:
                 each.send(signal.SIGCONT)
         self.start(timeout)
-        until(self._seen_alike(_in_sync), timeout, lambda: f"the replicas were not in sync{self._tails()}")
+        until(self._seen_alike(_in_sync), timeout, "the replicas were not in sync", self._tails)
 
     def wait_ready(self, timeout: float = START_TIMEOUT) -> None:
         """Wait until every node that is up answers and sees all of them. Raises :class:`LocalKafkaError`.
@@ -176,16 +192,15 @@ class LocalKafka(KafkaCluster):
         The error shows the log's end of the nodes that ended or do not answer.
         """
         expected = set(self.up)
+        if not expected:
+            raise LocalKafkaError("no node is up: start() or resume() them first")
 
         def ready() -> bool | None:
-            gone = expected - set(self.up)
-            if gone or not expected:
-                raise LocalKafkaError(
-                    f"node {min(gone, default='?')} ended while starting{self._tails(gone)}"
-                )
+            if gone := expected - set(self.up):
+                raise LocalKafkaError(f"node {min(gone)} ended while starting{self._tails(gone)}")
             return self._seen_alike(lambda view: view.brokers >= expected)()
 
-        until(ready, timeout, lambda: f"Kafka did not get ready{self._tails()}")
+        until(ready, timeout, "Kafka did not get ready", self._tails)
 
     def log_tail(self, node: int, lines: int = 50) -> str:
         """The last lines of a node's log."""
@@ -193,13 +208,16 @@ class LocalKafka(KafkaCluster):
         return chosen.log_tail(lines)
 
     def close(self) -> None:
-        """Kill every node and remove data and logs. Idempotent; :meth:`start` would begin anew."""
+        """Kill every node and remove data and logs. Idempotent; :meth:`start` would begin anew.
+
+        In a forked child it only forgets them: they are the parent's.
+        """
         folder, self._folder = self._folder, None
         for node in self._nodes.values():
             node.close()
         self._nodes = {}
-        atexit.unregister(self._close_in)
-        if folder is not None:
+        atexit.unregister(self.close)
+        if folder is not None and os.getpid() == self._owner:
             shutil.rmtree(folder, ignore_errors=True)
 
     def __enter__(self) -> LocalKafka:
@@ -225,12 +243,13 @@ class LocalKafka(KafkaCluster):
 
     def _prepare(self, timeout: float) -> None:
         """Folders, ports, settings, formatted storage."""
+        self._owner = os.getpid()
         heap = "-Xmx512m" if self._count == 1 else "-Xmx384m"
         self._command = [find_java(), heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         self._command += ["-Djava.net.preferIPv4Stack=true", "-Dlog4j2.level=INFO"]
-        self._command += [f"-Drdknotify.owner={os.getpid()}", "-cp", f"{find_jars()}/*"]
+        self._command += [f"-Drdknotify.owner={self._owner}", "-cp", f"{find_jars()}/*"]
         self._folder = Path(tempfile.mkdtemp(prefix="rdknotify-kafka-"))
-        atexit.register(self._close_in, os.getpid())
+        atexit.register(self.close)
         self._nodes = {number: Node(number, self._folder / f"node{number}") for number in self.nodes}
         for node in self._nodes.values():
             write_properties(node.properties, self._settings(node))
@@ -280,11 +299,6 @@ class LocalKafka(KafkaCluster):
             f"\n--- node {number}, end of its log:\n{self._nodes[number].log_tail(_FATAL_LINES)}"
             for number in wanted
         )
-
-    def _close_in(self, process: int) -> None:
-        """At exit; a forked child that exits leaves its parent's Kafka alone."""
-        if os.getpid() == process:
-            self.close()
 
 
 def _in_sync(view: ClusterView) -> bool:

@@ -1,0 +1,10 @@
+"""``python -m rdknotify.testing``: make sure that real Kafka can be started here, or say in one line why not."""
+
+import sys
+
+from rdknotify.testing.jars import KAFKA_VERSION, LocalKafkaError, find_jars, find_java, java_version
+
+try:
+    print(f"Java {java_version(find_java())}, Kafka {KAFKA_VERSION} in {find_jars()}")
+except LocalKafkaError as error:
+    sys.exit(f"rdknotify.testing: {error}")

@@ -303,15 +303,11 @@ def resolve(
             read.take(name, value)
         chosen |= read.options
         passed |= read.properties
-    values = {
-        option.name: chosen.get(option.name, option.default) for option in OPTIONS if role in option.roles
-    }
+    values = {each.name: chosen.get(each.name, each.default) for each in OPTIONS if role in each.roles}
     values["security_protocol"] = _security_protocol(values, url, passed)
     _check_times(values)
     _warn_of_no_effect(values, url)
-    shown = {
-        option.name: values[option.name] for option in OPTIONS if option.name in values and not option.instead
-    }
+    shown = {each.name: values[each.name] for each in OPTIONS if each.name in values and not each.instead}
     return Settings(url, role, MappingProxyType(shown), _conf(values, url, role, passed))
 
 
@@ -460,18 +456,10 @@ def _security_protocol(values: Mapping[str, Value], url: TransportURL, passed: M
         raise ConfigError(
             f"option security_protocol={protocol}: sasl_mechanism {mechanism} needs a {missing}: {_CREDENTIALS}"
         )
-    if (
-        values["ssl_client_key_file"]
-        and not values["ssl_client_cert_file"]
-        and "ssl.certificate.pem" not in passed
-    ):
-        raise ConfigError(
-            "option ssl_client_key_file: a key without a certificate; give ssl_client_cert_file too"
-        )
-    if values["ssl_client_cert_file"] and not values["ssl_client_key_file"] and "ssl.key.pem" not in passed:
-        raise ConfigError(
-            "option ssl_client_cert_file: a certificate without a key; give ssl_client_key_file too"
-        )
+    certificate, key = "ssl_client_cert_file", "ssl_client_key_file"
+    for one, other, instead in ((key, certificate, "ssl.certificate.pem"), (certificate, key, "ssl.key.pem")):
+        if values[one] and not values[other] and instead not in passed:
+            raise ConfigError(f"option {one}: certificate and key belong together; give {other} too")
     return str(protocol)
 
 
@@ -559,12 +547,7 @@ def markdown() -> Iterator[str]:
     yield "`config={...}` passes any other property to librdkafka. These we set, unless `config` says otherwise:"
     yield ""
     rows = {
-        name: (
-            f"`{name}`",
-            f"`{value}`",
-            " and ".join(role for role in _BOTH if name in DEFAULTS[role]),
-            reason,
-        )
+        name: (f"`{name}`", f"`{value}`", " and ".join(r for r in _BOTH if name in DEFAULTS[r]), reason)
         for role in _BOTH
         for name, (value, reason) in DEFAULTS[role].items()
     }

@@ -174,6 +174,7 @@ def test_ctrl_c_ends_the_nodes_and_removes_their_folder(tmp_path: Path) -> None:
     assert list(tmp_path.glob("rdknotify-kafka-*")) == []
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # 3.12 and later, since there are threads
 def test_a_forked_child_that_exits_leaves_kafka_alone(own_kafka: LocalKafka) -> None:
     child = os.fork()
     if child == 0:

@@ -1,7 +1,7 @@
-"""Kafka for tests, yours and ours: an embedded mock, a real cluster on this machine, or one that already runs.
+"""Kafka for tests, yours and ours: an embedded mock, a real cluster on this machine, or one that runs already.
 
-All three have ``bootstrap_servers``, ``url`` and ``create_topic``; ``pytest_plugins = ["rdknotify.testing.plugin"]``
-has them as fixtures.
+All three have ``bootstrap_servers``, ``url`` and ``create_topic``;
+``pytest_plugins = ["rdknotify.testing.plugin"]`` has them as fixtures.
 """
 
 from rdknotify.testing.jars import LocalKafkaError

@@ -1,4 +1,4 @@
-"""``python -m rdknotify.testing``: make sure that real Kafka can be started here, or say in one line why not."""
+"""``python -m rdknotify.testing``: get what real Kafka needs to run, or say in one line what is missing."""
 
 import sys
 

@@ -24,7 +24,7 @@ ANSWER_TIMEOUT = 2.0
 def until(
     look: Callable[[], _T | None], timeout: float, failure: str, details: Callable[[], str] = lambda: ""
 ) -> _T:
-    """Look again and again until there is something to see. Raises :class:`LocalKafkaError` at the deadline."""
+    """Look until there is something to see. Raises :class:`LocalKafkaError` at the deadline."""
     deadline = time.monotonic() + timeout
     while True:
         seen = look()

@@ -138,7 +138,11 @@ def _copy_dependencies(mvn: str, work: Path) -> None:
 def _reason(output: str) -> str:
     """Maven's first error says what failed; its last ones only where to read about it."""
     lines = [re.sub(r"\x1b\[[\d;]*m", "", line).strip() for line in output.splitlines()]
-    errors = [line.removeprefix("[ERROR]").strip() for line in lines if line.startswith("[ERROR]")]
+    errors = [
+        re.sub(r"^\[ERROR\]| -> \[Help \d+\]$", "", line).strip()
+        for line in lines
+        if line.startswith("[ERROR]")
+    ]
     return next((line for line in [*errors, *reversed(lines)] if line), "it said nothing")
 
 

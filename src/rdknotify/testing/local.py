@@ -23,7 +23,7 @@ from rdknotify.testing.wire import ClusterView
 __all__ = ["LocalKafka"]
 
 START_TIMEOUT = 60.0
-STOP_TIMEOUT = 20.0
+STOP_TIMEOUT = 10.0
 """Seconds of grace before a node that ought to stop is killed."""
 _FATAL_LINES = 15
 """Lines of a broker's log that an error shows."""

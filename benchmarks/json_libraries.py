@@ -1,9 +1,9 @@
-"""orjson, msgspec and the standard library on whole notification envelopes: encode, decode, and what each gets wrong.
+"""orjson, msgspec and the standard library on whole envelopes: encode, decode, and what each gets wrong.
 
     pip install orjson msgspec && python benchmarks/json_libraries.py
 
-Prints microseconds for one notification: the median of the rounds, and the fastest and slowest round. The rounds of the
-libraries alternate, so that a slow moment of the machine meets them all.
+Prints microseconds for one notification: the median of the rounds, and the fastest and slowest round. The
+rounds of the libraries alternate, so that a slow moment of the machine meets them all.
 """
 
 from __future__ import annotations
@@ -118,9 +118,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
     print(f"Python {platform.python_version()}, orjson {orjson.__version__}, msgspec {msgspec.__version__}")
-    print(
-        f"payload of {len(json.dumps(SMALL, separators=(',', ':')))} bytes, us: median, fastest, slowest round"
-    )
+    print(f"payload of {len(json.dumps(SMALL, separators=(',', ':')))} bytes; us: median, fastest, slowest")
     measure([notification(SMALL)], rounds, 5000)
     nova = [json.loads(line) for line in NOVA.read_text().splitlines()]
     print(f"{len(nova)} nova notifications")

@@ -1,8 +1,9 @@
 """Which endpoints get a notification, and what comes of it. Pure: calls endpoints, logs nothing.
 
 An endpoint is an object with methods named as priorities. A single one is called as
-``info(ctxt, publisher_id, event_type, payload, metadata)``, a batch one as ``info(notifications)`` with a list of dicts
-of these names; ``metadata`` is ``{"message_id": ..., "timestamp": ...}``. A ``filter_rule`` lets only some through.
+``info(ctxt, publisher_id, event_type, payload, metadata)``, a batch one as ``info(notifications)`` with a
+list of dicts of these names; ``metadata`` is ``{"message_id": ..., "timestamp": ...}``. A ``filter_rule``
+lets only some through.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ class NotificationResult(str, Enum):
 
 
 class NotificationFilter:
-    """Regular expressions that a notification must match, each from the beginning of the text as ``re.match`` does.
+    """Regular expressions that a notification must match, each from the beginning of the text (``re.match``).
 
-    ``context``, ``metadata`` and ``payload`` are mappings of a key to its expression: the key must be there and its value
-    must be text that matches. What is not given matches all. As oslo.messaging's; raises ConfigError for a bad expression.
+    ``context``, ``metadata`` and ``payload`` are mappings of a key to its expression: the key must be there
+    and its value must be text that matches. What is not given matches all. As oslo.messaging's; raises
+    ConfigError for a bad expression.
     """
 
     def __init__(
@@ -70,9 +72,9 @@ class NotificationFilter:
 class Dispatcher:
     """Hands notifications to endpoints.
 
-    Every endpoint of the priority whose filter lets a notification through gets it, whatever the others answer or raise:
-    REQUEUE of one is the result, and the exception of one is raised when all were called (the last, with the earlier ones
-    as its context). Holds no state: safe in threads if the endpoints are.
+    Every endpoint of the priority whose filter lets a notification through gets it, whatever the others
+    answer or raise: REQUEUE of one is the result, and the exception of one is raised when all were called
+    (the last, with the earlier ones as its context). Holds no state: safe in threads if the endpoints are.
 
     Raises ConfigError if an endpoint has no method for any priority.
     """
@@ -127,8 +129,9 @@ class Dispatcher:
     def dispatch_batch(self, notifications: Sequence[Notification]) -> list[NotificationResult]:
         """Hand notifications to batch endpoints; returns one result for each notification.
 
-        An endpoint is called once for each priority, with all that its filter lets through, in order; its REQUEUE is for
-        each of these. If an endpoint raises, no result is known: the exception stands for all of them.
+        An endpoint is called once for each priority, with all that its filter lets through, in order; its
+        REQUEUE is for each of these. If an endpoint raises, no result is known: the exception stands for all
+        of them.
         """
         if not self._batch:
             raise ConfigError(

@@ -4,10 +4,11 @@
 
     {"oslo.version": "2.0", "oslo.message": "<JSON text of the notification>"}
 
-The JSON is orjson's, which was the fastest on whole envelopes (``benchmarks/json_libraries.py``; microseconds, median of
-15 rounds, CPython 3.11: 140 nova notifications encode 3.1, decode 5.1; msgspec 3.8 and 6.4; ``json`` 22 and 17). What
-orjson refuses or would change (integers beyond 64 bits, NaN and infinity, lone surrogates, keys that are not text) goes
-through ``json``, so that the objects are those that oslo.messaging would send and receive.
+The JSON is orjson's, which was the fastest on whole envelopes (``benchmarks/json_libraries.py``;
+microseconds, median of 15 rounds, CPython 3.11: 140 nova notifications encode 3.1, decode 5.1; msgspec 3.8
+and 6.4; ``json`` 22 and 17). What orjson refuses or would change (integers beyond 64 bits, NaN and infinity,
+lone surrogates, keys that are not text) goes through ``json``, so that the objects are those that
+oslo.messaging would send and receive.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Notification:
         publisher_id: who sent it; oslo.messaging allows None.
         priority: upper case, as ``INFO``.
         payload: JSON values.
-        timestamp: when it was made, UTC, ``YYYY-MM-DD HH:MM:SS.ffffff`` (oslo.messaging leaves out a fraction of zero).
+        timestamp: when it was made, UTC, ``YYYY-MM-DD HH:MM:SS.ffffff`` (oslo.messaging leaves out
+            a fraction of zero).
         context: the request's context.
         unique_id: the transport's own id, where the sender set one.
         extra: fields that we do not know, kept for those who do.
@@ -91,10 +93,11 @@ def encode(notification: Notification) -> bytes:
 def encode_new(
     publisher_id: str | None, event_type: str, wire_priority: str, payload: Any, context: Any = None
 ) -> tuple[str, bytes]:
-    """The message id and wire form of a notification made now: what ``encode(new_notification(...))`` gives, faster.
+    """The message id and wire form of a notification made now; faster than ``encode(new_notification(...))``.
 
-    ``wire_priority`` is upper case. ``context``: a dict is sent as it is; of an object (a RequestContext) what its
-    ``redacted_copy()``, where it has one, returns from ``to_dict()``. Raises EnvelopeError. Safe in threads and after fork.
+    ``wire_priority`` is upper case. ``context``: a dict is sent as it is; of an object (a RequestContext)
+    what its ``redacted_copy()``, where it has one, returns from ``to_dict()``. Raises EnvelopeError. Safe in
+    threads and after fork.
     """
     message_id, unique_id = _new_ids()
     return message_id, _wrap(
@@ -112,7 +115,7 @@ def encode_new(
 
 
 def decode(value: bytes | bytearray | memoryview) -> Notification:
-    """The notification in a record's value. Raises EnvelopeError, which says why but does not show the value."""
+    """The notification in a record's value. Raises EnvelopeError, which says why without showing it."""
     envelope = _loads(value, "the value")
     if type(envelope) is not dict:
         raise EnvelopeError("the value is not a JSON object")
@@ -151,13 +154,14 @@ def decode(value: bytes | bytearray | memoryview) -> Notification:
 def to_primitive(value: Any) -> Any:
     """What JSON has instead of a value that it does not have; not deep. Raises TypeError if there is nothing.
 
-    As oslo.serialization: text of bytes (UTF-8), UUID, Decimal and addresses, ``YYYY-MM-DDTHH:MM:SS.ffffff`` of
-    datetimes (an aware one is brought to UTC first), lists of sets. And ``to_dict()``, dataclasses, values of enums.
+    As oslo.serialization: text of bytes (UTF-8), UUID, Decimal and addresses, ``YYYY-MM-DDTHH:MM:SS.ffffff``
+    of datetimes (an aware one is brought to UTC first), lists of sets. And ``to_dict()``, dataclasses, values
+    of enums.
     """
     convert = _CONVERSIONS.get(type(value))
     if convert is not None:
         return convert(value)
-    # By name, as netaddr is no dependency; a network of it is iterable and must not be listed address by address.
+    # By name, as netaddr is no dependency; its networks are iterable and must not be listed.
     if type(value).__module__.partition(".")[0] == "netaddr":
         return str(value)
     for kind, convert in _CONVERSIONS.items():
@@ -221,7 +225,7 @@ def _wrap(message: dict[str, Any]) -> bytes:
 
 
 def _exact(values: Iterable[Any]) -> bool:
-    """Whether orjson keeps the values for certain: only plain JSON values, and no number that it would make null."""
+    """Whether orjson keeps the values for certain: plain JSON, and no number that it would make null."""
     for value in values:
         kind = type(value)
         if kind in _PLAIN:
@@ -267,9 +271,9 @@ def _key(key: Any) -> Any:
     return key if key is None or isinstance(key, (str, int, float)) else to_primitive(key)
 
 
-# Any digit to 0, any other byte to a space: a long number is then found by a plain search.
-_DIGITS_TO_ZERO = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x20 for byte in range(256))
-_LONG_NUMBER = b"0" * 19
+# Any digit becomes 0, what may stand before a number becomes a colon: a plain search then finds a long one.
+_SHAPE = bytes.maketrans(b"0123456789:,[- \t\r\n", b"0000000000::::::::")
+_LONG_NUMBER = b":" + b"0" * 19
 
 
 def _loads(source: bytes | bytearray | memoryview | str, part: str) -> Any:
@@ -283,7 +287,7 @@ def _loads_exact(text: str, part: str) -> Any:
     """As ``_loads``, but integers stay whole: orjson rounds those beyond 64 bits to floats."""
     # "surrogatepass" only so that encoding cannot fail: what has lone surrogates, orjson refuses.
     data = text.encode("utf-8", "surrogatepass")
-    if _LONG_NUMBER in data.translate(_DIGITS_TO_ZERO):
+    if _LONG_NUMBER in data.translate(_SHAPE):
         return _standard_loads(text, part)
     try:
         return orjson.loads(data)

@@ -1,8 +1,8 @@
 """Every option: one table, and what becomes of it in librdkafka's configuration.
 
-``resolve(url, role, options, config)`` is what clients are made from. What is set later wins: our defaults, the
-options, ``config`` (librdkafka properties by name), the query parameters of the URL. ``python -m rdknotify.options``
-prints the table as Markdown.
+``resolve(url, role, options, config)`` is what clients are made from. What is set later wins: our defaults,
+the options, ``config`` (librdkafka properties by name), the query parameters of the URL.
+``python -m rdknotify.options`` prints the table as Markdown.
 """
 
 from __future__ import annotations
@@ -62,14 +62,15 @@ class Option:
 OPTIONS: tuple[Option, ...] = (
     # -- connection
     Option(
-        name="security_protocol", oslo="security_protocol", type=str, default=None, property="security.protocol",
-        choices=("PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL"),
-        help="How to talk to the brokers. Unset: SASL_... if the URL has credentials, ..SSL if an ssl_ option is "
-        "given, else PLAINTEXT.",
+        name="security_protocol", oslo="security_protocol", type=str, default=None,
+        property="security.protocol", choices=("PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL"),
+        help="How to talk to the brokers. Unset: SASL_... if the URL has credentials, ..SSL if an ssl_ "
+        "option is given, else PLAINTEXT.",
     ),
     Option(
         name="sasl_mechanism", oslo="sasl_mechanism", older=("sasl_mechanisms",), type=str, default="PLAIN",
-        property="sasl.mechanism", choices=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"),
+        property="sasl.mechanism",
+        choices=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"),
         help="How to authenticate with SASL; GSSAPI only where it was built in.",
     ),
     Option(
@@ -98,8 +99,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     # -- producer
     Option(
-        name="linger", oslo="producer_batch_timeout", type=float, default=0.005, unit="seconds", roles=_PRODUCER,
-        property="linger.ms", minimum=0, maximum=900,
+        name="linger", oslo="producer_batch_timeout", type=float, default=0.005, unit="seconds",
+        roles=_PRODUCER, property="linger.ms", minimum=0, maximum=900,
         help="How long a record waits for others to share a request with.",
     ),
     Option(
@@ -136,8 +137,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     # -- consumer
     Option(
-        name="consumer_group", oslo="consumer_group", type=str, default="oslo_messaging_consumer", roles=_CONSUMER,
-        property="group.id", help="Consumer group where no group or pool is named.",
+        name="consumer_group", oslo="consumer_group", type=str, default="oslo_messaging_consumer",
+        roles=_CONSUMER, property="group.id", help="Consumer group where no group or pool is named.",
     ),
     Option(
         name="start", oslo="auto_offset_reset", type=str, default="earliest", roles=_CONSUMER,
@@ -146,11 +147,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         name="group_protocol", type=str, default="classic", roles=_CONSUMER, property="group.protocol",
-        choices=("classic", "consumer"), help="How members share partitions; consumer is KIP-848, Kafka 4.0 and later.",
+        choices=("classic", "consumer"),
+        help="How members share partitions; consumer is KIP-848, Kafka 4.0 and later.",
     ),
     Option(
-        name="max_poll_records", oslo="max_poll_records", type=int, default=500, unit="records", roles=_CONSUMER,
-        minimum=1, maximum=2**31 - 1, help="Most records returned by one poll.",
+        name="max_poll_records", oslo="max_poll_records", type=int, default=500, unit="records",
+        roles=_CONSUMER, minimum=1, maximum=2**31 - 1, help="Most records returned by one poll.",
     ),
     Option(
         name="kafka_consumer_timeout", oslo="kafka_consumer_timeout", type=float, default=1.0, unit="seconds",
@@ -163,7 +165,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         name="enable_auto_commit", oslo="enable_auto_commit", type=bool, default=False, roles=_CONSUMER,
-        help="Accepted for compatibility: offsets are committed explicitly whatever it says; true gives a warning.",
+        help="For compatibility: offsets are committed explicitly whatever it says; true warns.",
     ),
     Option(
         name="commit_timeout", type=float, default=10.0, unit="seconds", roles=_CONSUMER, minimum=0.001,
@@ -190,7 +192,8 @@ DEFAULTS: Mapping[Role, Mapping[str, tuple[str, str]]] = {
         "allow.auto.create.topics": ("false", "listening must not create a misspelt topic"),
         "topic.metadata.refresh.interval.ms": ("1000", "new topics and partitions are found within 1 s"),
         "partition.assignment.strategy": (
-            "cooperative-sticky", "a member that joins or leaves does not stop the others (classic protocol only)",
+            "cooperative-sticky",
+            "a member that joins or leaves does not stop the others (classic protocol only)",
         ),
         "fetch.queue.backoff.ms": ("10", "a full local queue is refilled at once, not after 1 s"),
         "queued.max.messages.kbytes": ("65536", "bounds the memory of records that wait to be polled"),
@@ -210,6 +213,7 @@ FIXED: Mapping[Role, Mapping[str, str]] = {
 _CREDENTIALS = (
     "credentials stand in the URL: kafka://user:password@host, or TransportURL(username=, password=)"
 )
+_COMMITS = "offsets are committed explicitly, before or after the work: use commit= or settle="
 _PARTITIONS = "partitions are chosen by rdknotify"
 _OUTCOMES = "every record has an outcome, which is taken from its delivery report"
 OWNED: Mapping[str, str] = {
@@ -218,22 +222,22 @@ OWNED: Mapping[str, str] = {
     "sasl.password": _CREDENTIALS,
     "group.id": "use group=, pool= or the option consumer_group",
     "auto.offset.reset": "use start=",
-    "enable.auto.commit": "offsets are committed explicitly, before or after the work: use commit= or settle=",
-    "enable.auto.offset.store": "offsets are committed explicitly, before or after the work: use commit= or settle=",
-    "auto.commit.interval.ms": "offsets are committed explicitly, before or after the work: use commit= or settle=",
+    "enable.auto.commit": _COMMITS,
+    "enable.auto.offset.store": _COMMITS,
+    "auto.commit.interval.ms": _COMMITS,
     "enable.partition.eof": "the end of a partition is no event here; ask lag()",
     "log.queue": "logs go to logging, logger rdknotify",
     "enabled_events": "events are taken by rdknotify",
     "delivery.report.only.error": _OUTCOMES,
     "produce.offset.report": _OUTCOMES,
-    "transactional.id": "transactions are not supported; write rows and offsets together with a Persister instead",
+    "transactional.id": "there are no transactions; a Persister writes rows and offsets together",
     "partitioner": _PARTITIONS,
     "sticky.partitioning.linger.ms": _PARTITIONS,
     "opaque": "it is a C pointer",
     "default_topic_conf": "it is a C pointer; give the topic's properties themselves",
     "ssl_engine_callback_data": "it is a C pointer",
 }
-"""librdkafka properties that ``config`` and the URL may not set, with the reason; so is any that ends in ``_cb``."""
+"""librdkafka properties that ``config`` and the URL may not set, and why; so is any that ends in ``_cb``."""
 
 _ALIASES: Mapping[str, str] = {
     "metadata.broker.list": "bootstrap.servers",
@@ -290,9 +294,9 @@ def resolve(
 ) -> Settings:
     """Check options, properties and URL, and merge them for a client of that role.
 
-    An option of the other role is an error among ``options``; in the URL, which several clients may share, it is
-    checked and left out. Raises ConfigError; warns of older spellings (DeprecationWarning) and of what will have no
-    effect (UserWarning).
+    An option of the other role is an error among ``options``; in the URL, which several clients may share, it
+    is checked and left out. Raises ConfigError; warns of older spellings (DeprecationWarning) and of what
+    will have no effect (UserWarning).
     """
     url = TransportURL.parse(url)
     chosen: dict[str, Value] = {}
@@ -377,8 +381,8 @@ class _Read:
     def _once(self, key: str, spelling: str, value: Any, into: dict[str, Any]) -> None:
         if key in into and into[key] != value:
             raise ConfigError(
-                f"{self.source}: {self._spelt[key]} and {spelling} are the same setting with different values; "
-                "give one of them"
+                f"{self.source}: {self._spelt[key]} and {spelling} are the same setting, with different "
+                "values; give one of them"
             )
         into[key] = value
         self._spelt[key] = spelling
@@ -433,7 +437,7 @@ def _text(label: str, value: Any) -> str:
 
 
 def _property_text(option: Option, value: Any) -> str:
-    """An option's value as librdkafka reads it: whole milliseconds, but for linger.ms, which may be a fraction."""
+    """An option's value as librdkafka reads it: whole milliseconds; only linger.ms may be a fraction."""
     if option.property is None or not option.property.endswith(".ms"):
         return _text(option.name, value)
     milliseconds = round(value * 1000, 3)
@@ -454,7 +458,8 @@ def _security_protocol(values: Mapping[str, Value], url: TransportURL, passed: M
     if str(protocol).startswith("SASL") and needs_password and (not url.username or url.password is None):
         missing = "password" if url.username else "user name and password"
         raise ConfigError(
-            f"option security_protocol={protocol}: sasl_mechanism {mechanism} needs a {missing}: {_CREDENTIALS}"
+            f"option security_protocol={protocol}: sasl_mechanism {mechanism} needs a {missing}: "
+            f"{_CREDENTIALS}"
         )
     certificate, key = "ssl_client_cert_file", "ssl_client_key_file"
     for one, other, instead in ((key, certificate, "ssl.certificate.pem"), (certificate, key, "ssl.key.pem")):
@@ -466,8 +471,8 @@ def _security_protocol(values: Mapping[str, Value], url: TransportURL, passed: M
 def _check_times(values: Mapping[str, Any]) -> None:
     if "linger" in values and values["delivery_timeout"] <= values["linger"]:
         raise ConfigError(
-            f"option delivery_timeout={values['delivery_timeout']}: a record would expire while it waits for others; "
-            f"it must be more than linger={values['linger']}"
+            f"option delivery_timeout={values['delivery_timeout']}: a record would expire while it waits for "
+            f"others; it must be more than linger={values['linger']}"
         )
 
 
@@ -478,9 +483,7 @@ def _ssl_options(values: Mapping[str, Value]) -> list[str]:
 def _warn_of_no_effect(values: Mapping[str, Value], url: TransportURL) -> None:
     protocol = str(values["security_protocol"])
     if url.username and not protocol.startswith("SASL"):
-        _warn(
-            f"the URL's credentials are not used: security_protocol={protocol}; SASL_{protocol} would use them"
-        )
+        _warn(f"the URL's credentials are not used: security_protocol={protocol}; SASL_{protocol} uses them")
     if (unused := _ssl_options(values)) and not protocol.endswith("SSL"):
         _warn(f"{', '.join(unused)} not used: security_protocol={protocol} does not encrypt")
     if values.get("enable_auto_commit"):
@@ -530,12 +533,13 @@ def _range(option: Option) -> str:
 def markdown() -> Iterator[str]:
     """The documentation of options, line by line."""
     yield from ("# Options", "")
-    yield "<!-- Made from the table in rdknotify/options.py: `python -m rdknotify.options > docs/options.md` -->"
+    yield "<!-- Made from rdknotify/options.py: `python -m rdknotify.options > docs/options.md` -->"
     yield ""
     yield (
-        "Options are keyword arguments of every class, or parameters of the URL (`kafka://host/?linger=0.01`). "
-        "What is set later wins: the default, the keyword argument, `config`, the URL. Where the column *oslo* has "
-        "a name, `[oslo_messaging_kafka]` knows the option by it, and it is accepted as well."
+        "Options are keyword arguments of every class, or parameters of the URL "
+        "(`kafka://host/?linger=0.01`). What is set later wins: the default, the keyword argument, "
+        "`config`, the URL. Where the column *oslo* has a name, `[oslo_messaging_kafka]` knows the option by it, and it "
+        "is accepted as well."
     )
     for title, roles in (("Connection", _BOTH), ("Sending", _PRODUCER), ("Receiving", _CONSUMER)):
         yield from ("", f"## {title}", "")
@@ -544,7 +548,7 @@ def markdown() -> Iterator[str]:
             (_markdown_row(option) for option in OPTIONS if option.roles == roles),
         )
     yield from ("", "## librdkafka properties", "")
-    yield "`config={...}` passes any other property to librdkafka. These we set, unless `config` says otherwise:"
+    yield "`config={...}` passes any other property to librdkafka. We set these, unless it says otherwise:"
     yield ""
     rows = {
         name: (f"`{name}`", f"`{value}`", " and ".join(r for r in _BOTH if name in DEFAULTS[r]), reason)

@@ -1,7 +1,8 @@
 """Names of topics: which topic a notification goes to, and where retried and rejected records go.
 
-A notification of priority ``info`` sent to ``notifications`` goes to the topic ``notifications.info``, and with the
-virtual host ``blue`` to ``notifications.info.blue``: what oslo.messaging's Kafka driver writes, for sender and listener.
+A notification of priority ``info`` sent to ``notifications`` goes to the topic ``notifications.info``, and
+with the virtual host ``blue`` to ``notifications.info.blue``: what oslo.messaging's Kafka driver writes, for
+sender and listener.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def check_name(name: str, **parts: str | None) -> str:
 
 
 def notification_topic(topic: str, priority: str, vhost: str | None = None) -> str:
-    """The topic that notifications of this priority go to: ``<topic>.<priority>[.<vhost>]``. Raises ConfigError."""
+    """The topic of notifications of this priority: ``<topic>.<priority>[.<vhost>]``. Raises ConfigError."""
     if priority not in PRIORITIES:
         raise ConfigError(f"priority {priority!r} is unknown; it is one of {', '.join(PRIORITIES)}")
     check_name(topic)
@@ -70,17 +71,20 @@ def notification_topic(topic: str, priority: str, vhost: str | None = None) -> s
 
 
 def retry_topic(topic: str, group: str) -> str:
-    """Default name of the topic in which a consumer group keeps the records of ``topic`` that it will try again."""
+    """Default name of the topic in which a group keeps the records of ``topic`` that it will try again."""
     return _for_group(topic, group, "retry")
 
 
 def dead_letter_topic(topic: str, group: str) -> str:
-    """Default name of the topic in which a consumer group keeps the records of ``topic`` that it gave up."""
+    """Default name of the topic in which a group keeps the records of ``topic`` that it gave up."""
     return _for_group(topic, group, "dead-letter")
 
 
 def _for_group(topic: str, group: str, purpose: str) -> str:
-    """``<topic>.<group>.<purpose>``, different for any two groups: a group's id may hold what a topic's name may not."""
+    """``<topic>.<group>.<purpose>``, different for any two groups.
+
+    A group's id may hold what a topic's name may not: that is replaced, and a hash tells the ids apart.
+    """
     check_name(topic)
     room = _MAX_LENGTH - len(topic) - len(purpose) - 2
     # A dot in the group would make ("a.b", "c") and ("a", "b.c") the same name.

@@ -1,7 +1,8 @@
 """Transport URLs: ``kafka://user:password@host1:9092,host2:9092/virtual_host?option=value``.
 
-The forms that oslo.messaging accepts for Kafka, and ``rdkafka://`` for the same. The password is never part of an
-error, of ``repr`` or of ``str``: :meth:`TransportURL.unredacted` is the one way to get it back in a URL.
+The forms that oslo.messaging accepts for Kafka, and ``rdkafka://`` for the same. The password is never part
+of an error, of ``repr`` or of ``str``: :meth:`TransportURL.unredacted` is the one way to get it back in a
+URL.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ class TransportURL:
     def parse(cls, url: str | TransportURL) -> TransportURL:
         """Read a URL; a TransportURL is returned as it is.
 
-        Credentials stand before the first host, or before each host if they are the same, as in oslo.messaging.
-        ``,/?#@:`` and ``%`` in them are percent-encoded. Raises ConfigError naming the part that is wrong.
+        Credentials stand before the first host, or before each host if they are the same, as in
+        oslo.messaging. ``,/?#@:`` and ``%`` in them are percent-encoded. Raises ConfigError naming the part
+        that is wrong.
         """
         if isinstance(url, TransportURL):
             return url
@@ -80,10 +82,10 @@ class TransportURL:
             raise ConfigError("transport URL: '#' begins nothing here; write it as %23 where it is meant")
         if "@" in (path or "") + (query or ""):
             raise ConfigError(
-                "transport URL: '@' after the hosts; it is written as %40 there, and '/' and '?' in credentials "
-                "as %2F and %3F"
+                "transport URL: '@' after the hosts; it is written as %40 there, and '/' and '?' in "
+                "credentials as %2F and %3F"
             )
-        # Credentials with an unescaped delimiter are cut at the wrong place: then a "port" may be part of a password.
+        # Credentials with an unescaped delimiter are cut wrongly: the "port" may be part of a password.
         quotable = "@" not in url
         username, password, places = _split_credentials(netloc)
         return cls(
@@ -136,7 +138,7 @@ def _split_credentials(netloc: str) -> tuple[str | None, str | None, list[str]]:
         )
     if len({*given}) > 1:
         raise ConfigError(
-            "transport URL: the hosts have different credentials; a Kafka client has one identity: give them once"
+            "transport URL: the hosts have different credentials; a client has one identity: give them once"
         )
     username, colon, password = given[0].partition(":")
     if not username:
@@ -154,8 +156,8 @@ def _parse_place(place: str, number: int, quotable: bool) -> tuple[str, int]:
         host, port = _unquote(bracketed[1], f"host {number}"), bracketed[2]
     elif place.count(":") > 1:
         raise ConfigError(
-            f"transport URL: host {number}{shown(place)} has several ':'; an IPv6 address stands in brackets, "
-            "as [::1]:9092; ':' and '/' in a password are written as %3A and %2F"
+            f"transport URL: host {number}{shown(place)} has several ':'; an IPv6 address stands in "
+            "brackets, as [::1]:9092; ':' and '/' in a password are written as %3A and %2F"
         )
     else:
         host, _, port = place.partition(":")

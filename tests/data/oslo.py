@@ -1,10 +1,13 @@
-"""oslo.messaging's own Kafka driver as the judge of our envelopes. Needs oslo.messaging 18.3.1 and confluent-kafka.
+"""oslo.messaging's own Kafka driver as the judge of our envelopes.
 
-    python tests/data/oslo.py record > tests/data/oslo-envelopes.jsonl    what the driver sends, and reads back
-    PYTHONPATH=src python tests/data/oslo.py check                        what it reads of what rdknotify sends
+Needs oslo.messaging (18.3.1 was used) and confluent-kafka::
 
-Notifier, messaging driver and Kafka driver are the real ones; only the last step, ``confluent_kafka.Producer``, keeps the
-bytes instead of sending them. The tests read the recording and need none of this.
+    python tests/data/oslo.py record > tests/data/oslo-envelopes.jsonl  # what it sends, and reads back
+    PYTHONPATH=src python tests/data/oslo.py check                      # what it reads of ours
+
+Notifier, messaging driver and Kafka driver are the real ones; only the last step,
+``confluent_kafka.Producer``, keeps the bytes instead of sending them. The tests read the recording and need
+none of this.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ CASES: list[tuple[str, str, Any, Any]] = [
     ("info", "surrogate", {"name": "\ud800"}, {}),
     ("info", "keys", {1: "int", 2.5: "float", False: "bool", None: "none"}, {}),
     ("sample", "types", {
-        "at": datetime(2024, 2, 29, 12, 0, 0), "micro": datetime(2024, 2, 29, 12, 0, 0, 5), "day": date(2024, 2, 29),
+        "at": datetime(2024, 2, 29, 12, 0, 0), "micro": datetime(2024, 2, 29, 12, 0, 0, 5),
+        "day": date(2024, 2, 29),
         "id": UUID(int=7), "price": Decimal("1.10"), "one": {1}, "raw": "é".encode(), "ip": ip_address("::1"),
         "tuple": (1, 2), "error": ValueError("no"), "deep": [[[[[[{"x": {"y": {"z": UUID(int=9)}}}]]]]]],
     }, {}),

@@ -1,8 +1,9 @@
-"""Envelopes: what oslo.messaging sends is read, what we send oslo.messaging reads, and anything else is refused.
+"""Envelopes: we read what oslo.messaging sends, it reads what we send, and anything else is refused.
 
-``tests/data/oslo-envelopes.jsonl`` holds what oslo.messaging 18.3.1 sent through its Kafka driver and what its listener
-made of that (``tests/data/oslo.py record``). The reverse, ``tests/data/oslo.py check`` with oslo.messaging installed,
-sends the same cases through ``encode_new`` and lets oslo.messaging read them: all 11 were equal.
+``tests/data/oslo-envelopes.jsonl`` holds what oslo.messaging 18.3.1 sent through its Kafka driver and what
+its listener made of that (``tests/data/oslo.py record``). The reverse, ``tests/data/oslo.py check`` with
+oslo.messaging installed, sends the same cases through ``encode_new`` and lets oslo.messaging read them: all
+11 were equal.
 """
 
 import json
@@ -28,14 +29,15 @@ from hypothesis import strategies as st
 from rdknotify import envelope
 from rdknotify.envelope import Notification, decode, encode, encode_new, new_notification
 from rdknotify.errors import EnvelopeError
-from rdknotify.testing.data import nova_notifications
 from rdknotify.topics import notification_topic
 
+ROOT = Path(__file__).parents[2]
 RECORDED = [
+    json.loads(line) for line in (ROOT / "tests/data/oslo-envelopes.jsonl").read_text("utf-8").splitlines()
+]
+NOVA = [
     json.loads(line)
-    for line in (Path(__file__).parents[1] / "data" / "oslo-envelopes.jsonl")
-    .read_text(encoding="utf-8")
-    .splitlines()
+    for line in (ROOT / "src/rdknotify/testing/data/nova-notifications.jsonl").read_text("utf-8").splitlines()
 ]
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -102,7 +104,7 @@ def test_a_timestamp_without_a_fraction_is_among_the_recorded() -> None:
 
 
 def test_nova_notifications_survive() -> None:
-    for line in nova_notifications():
+    for line in NOVA:
         _, value = encode_new(
             line["publisher_id"], line["event_type"], line["priority"].upper(), line["payload"]
         )
@@ -286,14 +288,13 @@ def test_nan_stays_nan_wherever_it_is() -> None:
     assert math.isnan(decode(encode_new("p", "e", "INFO", math.nan)[1]).payload)
 
 
+@pytest.mark.parametrize("layout", [{}, {"indent": 1}, {"indent": "\t"}, {"separators": (",", ":")}], ids=str)
 @pytest.mark.parametrize("value", [2**70, -(10**19), 10**19, 2**64, -(2**63) - 1])
-def test_integers_stay_whole_when_read(value: int) -> None:
-    message = {
-        **as_oslo_reads(encode_new("p", "e", "INFO", {})[1]),
-        "payload": {"n": value, "text": "9" * 30},
-    }
-    found = decode(wrapped(message)).payload
-    assert found == {"n": value, "text": "9" * 30} and type(found["n"]) is int
+def test_integers_stay_whole_when_read(value: int, layout: dict[str, Any]) -> None:
+    message = as_oslo_reads(encode_new("p", "e", "INFO", {})[1])
+    for payload in ({"n": value, "text": "9" * 30}, [value], value, [0, value]):
+        text = json.dumps({**message, "payload": payload}, **layout)
+        assert repr(decode(wrapped(text)).payload) == repr(payload)
 
 
 class Context:
@@ -309,9 +310,15 @@ class Context:
 
 @pytest.mark.parametrize(
     ("context", "read"),
-    [(None, {}), ({}, {}), ({"a": 1}, {"a": 1}), (Context("hunter2"), {"token": ""}), (Server(), {"at": "2024-01-01T00:00:00.000000"}),
-     (OrderedDict(a=1), {"a": 1})],
-)  # fmt: skip
+    [
+        (None, {}),
+        ({}, {}),
+        ({"a": 1}, {"a": 1}),
+        (OrderedDict(a=1), {"a": 1}),
+        (Context("hunter2"), {"token": ""}),
+        (Server(), {"at": "2024-01-01T00:00:00.000000"}),
+    ],
+)
 def test_contexts(context: Any, read: Any) -> None:
     assert decode(encode_new("p", "e", "INFO", {}, context)[1]).context == read
     assert decode(encode(new_notification("p", "e", "info", {}, context))).context == read
@@ -346,7 +353,7 @@ def test_what_cannot_be_sent_is_an_error_without_the_payload(payload: Any, says:
         encode(new_notification("p", "e", "info", payload))
 
 
-def test_a_context_that_is_none() -> None:
+def test_what_is_no_context() -> None:
     with pytest.raises(EnvelopeError, match="context: a dict or an object with to_dict"):
         encode_new("p", "e", "INFO", {}, "request")
 
@@ -423,6 +430,6 @@ def test_the_liberal_part() -> None:
 
 def test_ordinary_values_take_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(envelope, "json", None)
-    for line in nova_notifications():
+    for line in NOVA:
         assert decode(encode_new("p", "e", "INFO", line["payload"])[1]).payload == line["payload"]
     assert orjson.loads(encode_new("p", "e", "INFO", {"at": datetime(2024, 1, 1), "id": UUID(int=1)})[1])

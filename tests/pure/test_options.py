@@ -187,9 +187,12 @@ def test_bad_config(config: dict[str, Any], says: str) -> None:
 
 @pytest.mark.parametrize(
     ("query", "says"),
-    [("lingr=1", "URL parameter 'lingr' is unknown; did you mean linger?"), ("linger=x", "URL parameter linger='x'"),
-     ("max_poll_records=0", "URL parameter max_poll_records='0'")],
-)  # fmt: skip
+    [
+        ("lingr=1", "URL parameter 'lingr' is unknown; did you mean linger?"),
+        ("linger=x", "URL parameter linger='x'"),
+        ("max_poll_records=0", "URL parameter max_poll_records='0'"),
+    ],
+)
 def test_bad_parameters_of_the_url(query: str, says: str) -> None:
     assert says in refused("producer", url=f"kafka://h?{query}")
 
@@ -226,9 +229,13 @@ def test_seconds_become_milliseconds(seconds: float) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [({"ssl_ca_file": "ca"}, {"ssl_cafile": "ca"}), ({"sasl_mechanisms": "GSSAPI"}, {"sasl_mechanism": "GSSAPI"}),
-     ({"ssl": True}, {"security_protocol": "SSL"}), ({"ssl": False}, {"security_protocol": "PLAINTEXT"})],
-)  # fmt: skip
+    [
+        ({"ssl_ca_file": "ca"}, {"ssl_cafile": "ca"}),
+        ({"sasl_mechanisms": "GSSAPI"}, {"sasl_mechanism": "GSSAPI"}),
+        ({"ssl": True}, {"security_protocol": "SSL"}),
+        ({"ssl": False}, {"security_protocol": "PLAINTEXT"}),
+    ],
+)
 def test_older_spellings_work_with_a_warning(old: dict[str, Any], new: dict[str, Any]) -> None:
     (name,) = old
     with pytest.warns(DeprecationWarning, match=f"option {name} is deprecated: use {next(iter(new))}"):

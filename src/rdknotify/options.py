@@ -538,8 +538,8 @@ def markdown() -> Iterator[str]:
     yield (
         "Options are keyword arguments of every class, or parameters of the URL "
         "(`kafka://host/?linger=0.01`). What is set later wins: the default, the keyword argument, "
-        "`config`, the URL. Where the column *oslo* has a name, `[oslo_messaging_kafka]` knows the option by it, "
-        "and it is accepted as well."
+        "`config`, the URL. Where the column *oslo* has a name, `[oslo_messaging_kafka]` knows the option by "
+        "it, and it is accepted as well."
     )
     for title, roles in (("Connection", _BOTH), ("Sending", _PRODUCER), ("Receiving", _CONSUMER)):
         yield from ("", f"## {title}", "")

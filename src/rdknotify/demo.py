@@ -24,13 +24,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from rdknotify._rdknotify import MockCluster
 from rdknotify.errors import ConfigError, DeliveryError, Timeout
 from rdknotify.notifier import Notifier
 from rdknotify.persister import Persister
 from rdknotify.producer import Producer
 from rdknotify.sinks import Span
 from rdknotify.sinks.sqlite import SQLiteSink
+from rdknotify.testing import MockCluster
 from rdknotify.testing.data import nova_notifications
 from rdknotify.topics import TopicPartition, notification_topic
 from rdknotify.url import TransportURL
@@ -41,7 +41,7 @@ MEMBERS = 2
 PARTITIONS = {"info": 16, "error": 4}
 """Topics by priority: what Nova's notifications have, nine of ten of them ``info``."""
 
-WINDOW = 10_000
+WINDOW = 5_000
 """Notifications sent and not stored yet, at the most: a sender that ran ahead would fill the embedded broker, which
 keeps 5 MiB a partition, and the times would show its lead only."""
 
@@ -104,12 +104,12 @@ def run(kafka: str | None, count: int, keep: Path | None, console: Console) -> i
         with ExitStack() as stack:
             path = _database(keep, stack)
             topic = f"rdknotify-demo-{uuid.uuid4().hex[:8]}"
-            url = _broker(kafka, topic, stack)
+            url, config = _broker(kafka, topic, stack)
             where = "the embedded broker" if kafka is None else f"Kafka at {url.bootstrap_servers}"
             console.print(f"{count:,} notifications of Nova -> {where} -> {MEMBERS} persisters -> {keep or 'SQLite'}")
             sink = _TimedSink(path)
             with Progress(*_COLUMNS, console=console) as progress:
-                _Job(url, topic, sink, tally, progress).run(count)
+                _Job(url, topic, config, sink, tally, progress).run(count)
             _compare(path, tally)
             tally.latencies = sink.latencies()
     except KeyboardInterrupt:
@@ -132,8 +132,8 @@ def _database(keep: Path | None, stack: ExitStack) -> Path:
     return keep
 
 
-def _broker(kafka: str | None, topic: str, stack: ExitStack) -> TransportURL:
-    """The broker to use, with the topics made; the stack takes both away again."""
+def _broker(kafka: str | None, topic: str, stack: ExitStack) -> tuple[TransportURL, dict[str, Any]]:
+    """The broker to use, with the topics made, and its consumers' properties; the stack takes all away again."""
     if kafka is None:
         return _embedded(topic, stack)
     url = TransportURL.parse(kafka if "://" in kafka else f"kafka://{kafka}")
@@ -143,15 +143,16 @@ def _broker(kafka: str | None, topic: str, stack: ExitStack) -> TransportURL:
     for error in admin.create_topics([(name, count, -1, {}) for name, count in names.items()]):
         if error is not None:
             raise error
-    return url
+    return url, {}
 
 
-def _embedded(topic: str, stack: ExitStack) -> TransportURL:
-    cluster = stack.enter_context(closing(MockCluster()))
-    cluster.set_group_rebalance_delay(0)
+def _embedded(topic: str, stack: ExitStack) -> tuple[TransportURL, dict[str, Any]]:
+    # Both members join in the first round; a further one would take as long as a session.
+    cluster = stack.enter_context(MockCluster(rebalance_delay=0.3))
     for priority, count in PARTITIONS.items():
         cluster.create_topic(notification_topic(topic, priority), count)
-    return TransportURL.parse(f"kafka://{cluster.bootstrap_servers}")
+    # A fetch that found nothing is answered only when its time is over: a real broker answers when a record comes.
+    return TransportURL.parse(cluster.url), {"fetch.wait.max.ms": 20, "session.timeout.ms": 3000, "heartbeat.interval.ms": 300}
 
 
 # -- the job ----------------------------------------------------------------------------------------------------------
@@ -160,9 +161,17 @@ def _embedded(topic: str, stack: ExitStack) -> TransportURL:
 class _Job:
     """One sender and the persisters, watched by the thread that sends."""
 
-    def __init__(self, url: TransportURL, topic: str, sink: SQLiteSink, tally: _Tally, progress: Progress) -> None:
-        self._url, self._topic, self._sink, self._tally = url, topic, sink, tally
-        self._progress = progress
+    def __init__(
+        self,
+        url: TransportURL,
+        topic: str,
+        config: dict[str, Any],
+        sink: SQLiteSink,
+        tally: _Tally,
+        progress: Progress,
+    ) -> None:
+        self._url, self._topic, self._config = url, topic, config
+        self._sink, self._tally, self._progress = sink, tally, progress
         self._sending = progress.add_task("sent", total=None)
         self._storing = [progress.add_task(f"stored by member {number}", total=None) for number in range(1, MEMBERS + 1)]
         self._members: list[Persister] = []
@@ -177,31 +186,30 @@ class _Job:
             for _ in range(MEMBERS):
                 member = Persister(
                     self._url, topics, group=self._topic, sink=self._sink,
-                    batch_size=2000, max_wait=0.2, give_up_after=5.0, stop_timeout=8.0,
+                    config=self._config,
+                    batch_size=1000, max_wait=0.1, give_up_after=5.0, stop_timeout=8.0,
                 )  # fmt: skip
                 self._members.append(stack.enter_context(member))
+            notifier = Notifier(self._url, "nova-compute:demo", [self._topic])
+            stack.callback(_give_up, notifier)
+            self._wait_until(lambda: all(member.partitions for member in self._members))
             begun = time.monotonic()
-            self._send(count)
+            self._send(notifier, count)
             self._wait_until(lambda: self._stored >= count - self._tally.undelivered)
             self._tally.seconds = time.monotonic() - begun
 
-    def _send(self, count: int) -> None:
-        notifier = Notifier(self._url, "nova-compute:demo", [self._topic])
+    def _send(self, notifier: Notifier, count: int) -> None:
+        source = itertools.islice(itertools.cycle(nova_notifications()), count)
+        sent = self._tally.sent
+        while chunk := list(itertools.islice(source, CHUNK)):
+            for one in chunk:
+                send = getattr(notifier, one["priority"])
+                sent.append(send({"request_id": f"req-{len(sent)}"}, one["event_type"], one["payload"]))
+            self._wait_until(lambda: len(sent) - self._stored <= WINDOW)
         try:
-            source = itertools.islice(itertools.cycle(nova_notifications()), count)
-            sent = self._tally.sent
-            while chunk := list(itertools.islice(source, CHUNK)):
-                for one in chunk:
-                    send = getattr(notifier, one["priority"])
-                    sent.append(send({"request_id": f"req-{len(sent)}"}, one["event_type"], one["payload"]))
-                self._wait_until(lambda: len(sent) - self._stored <= WINDOW)
             notifier.flush(STALLED)
         except DeliveryError as error:
             self._tally.undelivered = len(error.undelivered) + error.dropped
-        finally:
-            # After an error or Ctrl-C what is in flight is of no more use.
-            with suppress(DeliveryError, Timeout):
-                notifier.close(0.5)
 
     def _wait_until(self, done: Callable[[], bool]) -> None:
         """Show the progress until ``done``, or until nothing was stored for too long; raises what ended a member."""
@@ -221,6 +229,12 @@ class _Job:
         self._progress.update(self._sending, completed=len(self._tally.sent))
         if stored > self._stored:
             self._stored, self._advanced = stored, time.monotonic()
+
+
+def _give_up(notifier: Notifier) -> None:
+    """Close at once: everything was flushed, or after an error or Ctrl-C is of no more use."""
+    with suppress(DeliveryError, Timeout):
+        notifier.close(0)
 
 
 # -- the verdict ------------------------------------------------------------------------------------------------------

@@ -194,6 +194,11 @@ class Persister(Service):
         """A copy of the counters; from any thread."""
         return replace(self._counts)
 
+    @property
+    def partitions(self) -> frozenset[TopicPartition]:
+        """The partitions that this member stores now; from any thread."""
+        return frozenset(TopicPartition(*partition) for partition in tuple(self._held))
+
     # -- one life, in the working thread ----------------------------------------------------------------------------
 
     def _open(self) -> None:
@@ -373,7 +378,7 @@ class Persister(Service):
         except RowRefused:
             if not buffer.rows:
                 raise
-            self._sift(buffer.rows)
+            buffer.poison = self._sift(buffer.rows)
             buffer.rows = []
             self._flush()
             return
@@ -387,21 +392,19 @@ class Persister(Service):
         buffer.clear()
         self._commit(positions)
 
-    def _sift(self, rows: list[Row]) -> None:
-        """Store the rows that the database takes, in ever smaller parts, and put the others with the poison.
+    def _sift(self, rows: list[Row]) -> list[Poison]:
+        """Store the rows that the database takes, in ever smaller parts; returns the others.
 
         The offsets wait: until they are stored, a crash only means that the rows are read, and left out, once more.
         """
         try:
             self._count(self._sink.store(self.group, rows, {}), len(rows))
+            return []
         except RowRefused as error:
             if len(rows) == 1:
-                self._buffer.poison.append(Poison(self._buffer.record(rows[0]), str(error)))
-                self._buffer.rows.remove(rows[0])
-                return
-            half = len(rows) // 2
-            self._sift(rows[:half])
-            self._sift(rows[half:])
+                return [Poison(self._buffer.record(rows[0]), str(error))]
+        half = len(rows) // 2
+        return self._sift(rows[:half]) + self._sift(rows[half:])
 
     def _count(self, new: int, total: int) -> None:
         self._counts.commits += 1

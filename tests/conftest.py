@@ -34,7 +34,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         time.sleep(0.05)
     if left:
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-        reporter.write_line(f"\nleft behind at the end of the session: {', '.join(left)}", red=True)
+        if reporter is not None:
+            reporter.write_line(f"\nleft behind at the end of the session: {', '.join(left)}", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

@@ -1,4 +1,4 @@
-"""The kit's real Kafka: up in seconds, keeps its data through kill -9, elects leaders, never outlives its owner."""
+"""The kit's real Kafka: keeps its data through kill -9, elects leaders, never outlives its owner."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 from support.processes import processes_of
 from support.reader import read_all
 
@@ -33,7 +33,7 @@ def own_kafka() -> Iterator[LocalKafka]:
 
 
 def write(bootstrap: str, topic: str, values: list[bytes]) -> None:
-    """Produce with a client that is not ours; every record is acknowledged by all replicas or the test fails."""
+    """Produce with a client that is not ours; every record is acknowledged, or the test fails."""
     refused: list[object] = []
     producer = Producer(
         {"bootstrap.servers": bootstrap, "enable.idempotence": True, "message.timeout.ms": 30_000}
@@ -92,8 +92,8 @@ def test_kill_and_restart_keep_the_records(own_kafka: LocalKafka, topic: str) ->
 def test_a_paused_node_is_silent_and_a_resumed_one_answers(own_kafka: LocalKafka, topic: str) -> None:
     own_kafka.create_topic(topic)
     own_kafka.pause(1)
+    host, port = own_kafka.bootstrap_servers.split(":")
     with pytest.raises(TimeoutError):
-        host, port = own_kafka.bootstrap_servers.split(":")
         ask_metadata(host, int(port), timeout=0.5)
 
     own_kafka.resume(1)
@@ -123,6 +123,21 @@ def test_three_nodes_elect_a_new_leader_after_a_kill(kafka3: LocalKafka, topic: 
     assert second != first
     assert took < FAILOVER
     assert [row[3] for row in read_all(kafka3.bootstrap_servers, topic)] == [b"before", b"after"]
+
+
+def test_the_reader_refuses_a_topic_that_is_not_there(kafka: LocalKafka | RunningKafka, topic: str) -> None:
+    with pytest.raises(KafkaException, match="UNKNOWN_TOPIC_OR_PART"):
+        read_all(kafka.bootstrap_servers, topic)
+
+
+def test_the_reader_reads_on_through_an_election(kafka3: LocalKafka, topic: str) -> None:
+    kafka3.create_topic(topic, partitions=3)
+    values = [b"%d" % number for number in range(3000)]
+    write(kafka3.bootstrap_servers, topic, values)
+
+    kafka3.kill(kafka3.leader_of(topic, 0))
+
+    assert sorted(row[3] or b"" for row in read_all(kafka3.bootstrap_servers, topic)) == sorted(values)
 
 
 def test_three_nodes_are_whole_again_for_the_next_test(kafka3: LocalKafka) -> None:

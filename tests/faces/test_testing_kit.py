@@ -185,7 +185,7 @@ def test_the_mock_names_what_it_does_not_know(mock_cluster: MockCluster) -> None
         mock_cluster.fail_next("Product", "NO_ERROR")
     with pytest.raises(ConfigError, match="error='BROKEN'"):
         mock_cluster.fail_next("Produce", "BROKEN")
-    with pytest.raises(ConfigError, match="delay=1.0 needs a broker"):
+    with pytest.raises(ConfigError, match=r"delay=1\.0 needs a broker"):
         mock_cluster.fail_next("Produce", "NO_ERROR", delay=1.0)
 
 

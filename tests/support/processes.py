@@ -6,7 +6,7 @@ import subprocess
 
 
 def processes_of(owner: int) -> list[int]:
-    """The live JVMs that the kit started in the process ``owner``, and their guards, by the mark on their command line."""
+    """The live JVMs, and their guards, that the kit started in the process ``owner``: they bear its mark."""
     # -ww: however narrow the terminal is said to be
     command = ["ps", "-ww", "-eo", "pid=,stat=,args="]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout

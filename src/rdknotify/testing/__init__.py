@@ -1,4 +1,4 @@
-"""Kafka for tests, yours and ours: an embedded mock, a real cluster on this machine, or one that runs already.
+"""Kafka for tests, yours and ours: an embedded mock, a real cluster on this machine, one that runs already.
 
 All three have ``bootstrap_servers``, ``url`` and ``create_topic``;
 ``pytest_plugins = ["rdknotify.testing.plugin"]`` has them as fixtures.

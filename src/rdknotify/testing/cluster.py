@@ -76,7 +76,7 @@ class KafkaCluster:
     ) -> None:
         """Create a topic and wait until every broker knows its leaders.
 
-        ``replication`` -1 is the cluster's default; ``config`` as in Kafka's topic settings (``retention.ms`` ...).
+        ``replication`` -1 is the cluster's default; ``config`` has topic settings (``retention.ms`` ...).
         Raises KafkaError (``TOPIC_ALREADY_EXISTS`` ...), :class:`LocalKafkaError` at the deadline (seconds).
         """
         client = Producer({"bootstrap.servers": self.bootstrap_servers})

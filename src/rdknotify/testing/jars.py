@@ -1,4 +1,4 @@
-"""What real Kafka needs to run: a Java and the jars of Apache Kafka, fetched once by Maven or taken from ``KAFKA_HOME``.
+"""What real Kafka needs to run: a Java, and jars that Maven fetches once or that are in ``KAFKA_HOME``.
 
 ``python -m rdknotify.testing`` fetches them ahead of time and says where they are, or what is missing.
 """
@@ -34,7 +34,7 @@ _COPY_DEPENDENCIES = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:cop
 
 
 class LocalKafkaError(RdNotifyError):
-    """A real broker cannot be had, or did not do what was asked; the text says what to install or to look at."""
+    """A real broker cannot be had, or did not do what was asked; the text says what to do or to look at."""
 
 
 def cache_folder() -> Path:
@@ -72,9 +72,9 @@ def java_version(java: str) -> int:
 
 
 def find_jars() -> Path:
-    """The folder with Kafka's jars: ``KAFKA_HOME``'s, the cache's, or fetched into the cache now (about 10 s).
+    """The folder with Kafka's jars: ``KAFKA_HOME``'s, the cache's, or fetched into it now (about 10 s).
 
-    Safe to call from several processes at once. Raises :class:`LocalKafkaError` with one line that says what to do.
+    Several processes may call it at once. Raises :class:`LocalKafkaError`: one line that says what to do.
     """
     home = os.environ.get("KAFKA_HOME")
     if home:

@@ -1,4 +1,4 @@
-"""Real Apache Kafka on this machine, for tests: one node or three, that may be stopped, killed, paused and revived."""
+"""Real Apache Kafka on this machine, for tests: one node or three, to stop, kill, pause and revive."""
 
 from __future__ import annotations
 
@@ -73,8 +73,9 @@ class LocalKafka(KafkaCluster):
             producer = rdknotify.Producer(kafka.url)
             kafka.kill(kafka.leader_of("events", 0))
 
-    Nodes are numbered from 1. No JVM outlives this process, however it ends; data and logs are in a temporary folder
-    that :meth:`close` removes. ``config`` has broker settings of every node, ``node_config`` of single ones.
+    Nodes are numbered from 1. No JVM outlives this process, however it ends; data and logs are in a
+    temporary folder that :meth:`close` removes. ``config`` has broker settings of every node,
+    ``node_config`` of single ones.
     Needs Java and, for the first time, Maven: see :func:`rdknotify.testing.jars.find_jars`.
     """
 
@@ -145,7 +146,7 @@ class LocalKafka(KafkaCluster):
             raise
 
     def stop(self, node: int | None = None, timeout: float = STOP_TIMEOUT) -> None:
-        """Stop a node (or all) with SIGTERM, data kept; one that needs longer than ``timeout`` seconds is killed."""
+        """Stop a node (or all) with SIGTERM, data kept; what runs after ``timeout`` seconds is killed."""
         chosen = [each for each in self._chosen(node) if each.running]
         for each in chosen:
             if each.paused:

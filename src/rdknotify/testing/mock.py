@@ -43,14 +43,14 @@ _ERROR_CODES = range(-200, 200)
 class MockCluster:
     """librdkafka's in-process Kafka on real ports of 127.0.0.1: brokers numbered from 1, up in milliseconds.
 
-    A context manager. Unknown topics come into being when used, with 4 partitions. It keeps at most 5 MiB or 100,000
-    records a partition; has no TLS, no SASL, no admin requests, and elects no leader by itself. Errors and kinds of
-    requests are given by name: ``mock.fail_next("Produce", "NOT_LEADER_FOR_PARTITION", "_TRANSPORT")``, where
-    ``_TRANSPORT`` cuts the connection.
+    A context manager. Unknown topics come into being when used, with 4 partitions. It keeps at most 5 MiB or
+    100,000 records a partition; has no TLS, no SASL, no admin requests, and elects no leader by itself.
+    Errors and kinds of requests are given by name, ``_TRANSPORT`` cuts the connection:
+    ``mock.fail_next("Produce", "NOT_LEADER_FOR_PARTITION", "_TRANSPORT")``.
     """
 
     def __init__(self, brokers: int = 1, *, rebalance_delay: float = 0.0) -> None:
-        """``rebalance_delay``: seconds that a new group waits for more members (librdkafka's own default is 3)."""
+        """``rebalance_delay``: seconds that a new group waits for members (librdkafka's default is 3)."""
         self._core = _rdknotify.MockCluster(brokers)
         self._core.set_group_rebalance_delay(_milliseconds(rebalance_delay))
         self.brokers = tuple(range(1, brokers + 1))
@@ -92,8 +92,8 @@ class MockCluster:
     def fail_next(self, api: str, *errors: str, broker: int | None = None, delay: float = 0.0) -> None:
         """Answer the next requests of one kind with these errors, one each.
 
-        With ``broker`` only that broker's; ``delay`` in seconds needs it. ``NO_ERROR`` answers as usual, so that with
-        a delay a request is served and its answer late.
+        With ``broker`` only that broker's; ``delay`` in seconds needs it. ``NO_ERROR`` answers as usual:
+        with a delay a request is served and its answer late.
         """
         key, codes = _api_key(api), [_error_code(error) for error in errors]
         if broker is not None:

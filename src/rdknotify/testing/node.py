@@ -18,18 +18,18 @@ __all__ = ["HOST", "Node", "reserve_port", "write_properties"]
 
 HOST = "127.0.0.1"
 
-# The guard shares the process group of the JVM and waits on a pipe that only we hold. When we are gone, however that
-# came about, it kills the group. (PR_SET_PDEATHSIG would do so already when the *thread* ends that started the node.)
+# The guard shares the JVM's process group and waits on a pipe that only we hold. When we are gone, however
+# that came about, it kills the group. (PR_SET_PDEATHSIG would do so when the *thread* ends that started it.)
 _GUARDED = 'exec 3<&0; (read -r gone <&3; kill -KILL 0) & exec "$@" </dev/null 3<&-'
 
 _started: weakref.WeakSet[Node] = weakref.WeakSet()
 
 
 def reserve_port() -> socket.socket:
-    """A port of ours for as long as the socket lives: bound, never listening, so that a broker may listen there.
+    """A port of ours for as long as the socket lives: bound, never listening, so that a broker may listen.
 
-    It stays ours while the broker is down: otherwise a client's attempt to reconnect may be given that very port as
-    its own and connect to itself, and the broker could not come back.
+    It stays ours while the broker is down: otherwise a client's attempt to reconnect may be given that very
+    port as its own and connect to itself, and the broker could not come back.
     """
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -120,7 +120,7 @@ class Node:
             process.stdin.close()
 
     def _disown(self) -> None:
-        """A forked child neither stops its parent's nodes nor keeps their guards from seeing the parent's end."""
+        """A forked child neither stops its parent's nodes nor hides the parent's end from their guards."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             self._process.returncode = 0

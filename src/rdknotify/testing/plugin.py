@@ -1,6 +1,7 @@
-"""Fixtures for tests that talk to Kafka: ``pytest_plugins = ["rdknotify.testing.plugin"]`` in the top conftest.py.
+"""Fixtures for tests that talk to Kafka.
 
-A test that uses ``kafka`` or ``kafka3`` carries the marker ``broker``: ``pytest -m "not broker"`` runs without Java.
+``pytest_plugins = ["rdknotify.testing.plugin"]`` in the top conftest.py makes them known. A test that uses
+``kafka`` or ``kafka3`` carries the marker ``broker``: ``pytest -m "not broker"`` runs without Java.
 """
 
 from __future__ import annotations
@@ -63,14 +64,14 @@ def kafka(kafka_session: LocalKafka | RunningKafka) -> LocalKafka | RunningKafka
 
 @pytest.fixture
 def kafka3(kafka3_session: LocalKafka) -> LocalKafka:
-    """Real Kafka, three nodes of our own, all up and in sync; shared by all tests, which may kill any of them."""
+    """Real Kafka, three nodes of our own, all up and in sync; shared by all tests, which may kill any."""
     kafka3_session.heal()
     return kafka3_session
 
 
 @pytest.fixture
 def topic(request: pytest.FixtureRequest) -> str:
-    """A topic name that nobody used before; the topic comes into being by ``create_topic`` or when first used."""
+    """A topic name that nobody used before; create it, or let it come into being when first used."""
     return _fresh(request)
 
 
@@ -81,7 +82,7 @@ def group(request: pytest.FixtureRequest) -> str:
 
 
 def _fresh(request: pytest.FixtureRequest) -> str:
-    # Short enough for the suffixes of priorities, virtual hosts and retry topics within Kafka's 249 characters.
+    # Leaves room for the suffixes of priorities, virtual hosts and retries in Kafka's 249 characters.
     test = re.sub(r"[^a-zA-Z0-9]+", "-", request.node.name).strip("-")
     return f"{test[:60]}-{uuid.uuid4().hex[:8]}"
 

@@ -17,7 +17,7 @@ RUNNING_KAFKA = "RDKNOTIFY_KAFKA"
 
 
 class RunningKafka(KafkaCluster):
-    """The Kafka at ``address`` (default: what :data:`RUNNING_KAFKA` says), as far as a client may go: it stays up.
+    """The Kafka at ``address`` (default: what :data:`RUNNING_KAFKA` says), which stays up whatever we do.
 
     Has the interface of :class:`~rdknotify.testing.LocalKafka`; what would stop, kill or pause a node raises
     :class:`~rdknotify.testing.LocalKafkaError`. Plaintext listeners only.

@@ -1,7 +1,7 @@
 """The one Kafka request the kit sends by itself: Metadata, straight to one broker.
 
-A client library would hide what readiness is about: whether *this* broker answers, whom it believes to be alive,
-and which replicas are in sync. Plaintext only; every broker of the kit has such a listener.
+A client library would hide what readiness is about: whether *this* broker answers, whom it believes to be
+alive, and which replicas are in sync. Plaintext only; every broker of the kit has such a listener.
 """
 
 from __future__ import annotations

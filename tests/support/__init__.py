@@ -1,0 +1,1 @@
+"""What several tests need; nothing here knows rdknotify's clients."""

@@ -1,0 +1,49 @@
+"""Builds the one extension against the static librdkafka of vendor/; everything declarative is in pyproject.toml."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.sdist import sdist
+
+sys.path.insert(0, str(Path(__file__).parent / "vendor"))
+import build as librdkafka  # noqa: E402
+
+
+class SourceDistribution(sdist):
+    """An sdist carries the sources of the C libraries, so that it builds without npm."""
+
+    def run(self):
+        for name in ("librdkafka", "zstd"):
+            librdkafka.fetch(name, librdkafka.HERE / "source")
+        super().run()
+
+
+def extension() -> Extension:
+    prefix = librdkafka.build()
+    info = json.loads((prefix / librdkafka.INFO).read_text())
+    root = Path(__file__).parent
+    return Extension(
+        "rdknotify._rdknotify",
+        ["src/_rdknotify.pyx"],
+        include_dirs=[os.path.relpath(prefix / "include", root)],
+        extra_objects=[os.path.relpath(archive, root) for archive in (prefix / "lib").glob("*.a")],
+        libraries=info["libraries"],
+        extra_compile_args=["-O3", "-g0", "-fvisibility=hidden"],
+        extra_link_args=["-Wl,--exclude-libs,ALL", "-s"] if sys.platform == "linux" else [],
+        depends=[str(path.relative_to(root)) for path in (root / "src").glob("core/*.pxi")],
+    )
+
+
+NEEDS_EXTENSION = not {"sdist", "egg_info", "dist_info"} & set(sys.argv)
+if NEEDS_EXTENSION:
+    try:
+        extensions = cythonize([extension()], compiler_directives={"language_level": 3, "binding": True})
+    except librdkafka.BuildError as error:
+        sys.exit(f"rdknotify: {error}")
+else:
+    extensions = []
+setup(ext_modules=extensions, cmdclass={"sdist": SourceDistribution})

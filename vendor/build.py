@@ -1,0 +1,339 @@
+#!/usr/bin/env python3
+"""Obtain librdkafka's source as pinned in recipe.json, build it as one static library, print where it is.
+
+Needs Python, a C compiler, the headers of OpenSSL and zlib, and npm unless the source is at hand. Standard library only.
+
+The source comes from the first of: the folder RDKNOTIFY_LIBRDKAFKA_SRC; ``source/`` beside this file (in an sdist); the
+npm package of the recipe, whose checksum is verified. With RDKNOTIFY_LIBRDKAFKA=system the library that pkg-config finds
+is used instead. RDKNOTIFY_WITHOUT=ssl (or zlib, zstd ...) leaves a feature out; nothing is ever left out silently.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+RECIPE: dict[str, Any] = json.loads((HERE / "recipe.json").read_text())
+BUILD = HERE.parent / "build"
+VERSION: str = RECIPE["librdkafka"]["version"]
+INFO = "rdknotify-build.json"
+"""In the prefix: what setup.py and the benchmarks need to link."""
+
+# What must be installed for a feature that comes from the system: a probe, its libraries, the packages' names.
+SYSTEM = {
+    "ssl": (
+        "#include <openssl/ssl.h>\nint main(void) { return SSL_CTX_new(TLS_client_method()) == 0; }",
+        ["ssl", "crypto"],
+        "OpenSSL's headers are missing: install libssl-dev (Debian, Ubuntu) or openssl-devel (Fedora)",
+    ),
+    "zlib": (
+        "#include <zlib.h>\nint main(void) { return zlibVersion() == 0; }",
+        ["z"],
+        "zlib's headers are missing: install zlib1g-dev (Debian, Ubuntu) or zlib-devel (Fedora)",
+    ),
+}
+GETENTROPY = "#include <unistd.h>\nint main(void) { char b[8]; return getentropy(b, sizeof(b)); }"
+# What a source file of src/Makefile needs; the others are always compiled.
+CONDITIONAL = {
+    "WITH_SASL_SCRAM": "sasl_scram",
+    "WITH_SASL_OAUTHBEARER": "sasl_oauthbearer",
+    "WITH_SNAPPY": "snappy",
+    "WITH_ZLIB": "zlib",
+    "WITH_ZSTD": "zstd",
+    "WITH_HDRHISTOGRAM": "hdrhistogram",
+    "WITH_SSL": "ssl",
+}
+
+
+class BuildError(Exception):
+    """Something is missing or wrong; the text says what to do."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", action="store_true", help="only put the sources into vendor/source, for an sdist")
+    try:
+        if parser.parse_args().source:
+            for name in ("librdkafka", "zstd"):
+                print(fetch(name, HERE / "source"))
+        else:
+            print(build())
+    except BuildError as error:
+        sys.exit(f"vendor/build.py: {error}")
+
+
+def build() -> Path:
+    """The prefix of the static library, built unless it is there; prints the features. Raises BuildError."""
+    if os.environ.get("RDKNOTIFY_LIBRDKAFKA") == "system":
+        return _describe(_system())
+    compiler = Compiler()
+    features = _features(compiler)
+    given = os.environ.get("RDKNOTIFY_LIBRDKAFKA_SRC")
+    prefix = BUILD / f"librdkafka-{VERSION}-{_key(compiler, features, given)}"
+    if not (prefix / INFO).exists():
+        _compile_all(compiler, features, given, prefix)
+    return _describe(prefix)
+
+
+def _describe(prefix: Path) -> Path:
+    info = json.loads((prefix / INFO).read_text())
+    print(f"librdkafka {info['version']} with {', '.join(info['features'])}", file=sys.stderr)
+    return prefix
+
+
+def _features(compiler: Compiler) -> list[str]:
+    """The features to build; those from the system are probed by linking."""
+    without = set(re.split(r"[,\s]+", os.environ.get("RDKNOTIFY_WITHOUT", ""))) - {""}
+    if unknown := without - set(RECIPE["features"]):
+        raise BuildError(f"RDKNOTIFY_WITHOUT={','.join(sorted(unknown))}: the features are {' '.join(RECIPE['features'])}")
+    features = [feature for feature in RECIPE["features"] if feature not in without]
+    for feature, (probe, libraries, remedy) in SYSTEM.items():
+        if feature in features and not compiler.links(probe, libraries):
+            raise BuildError(f"{remedy}, or set RDKNOTIFY_WITHOUT={feature} to do without")
+    if "ssl" not in features and {"sasl_scram", "sasl_oauthbearer"} & set(features):
+        features = [feature for feature in features if feature not in ("sasl_scram", "sasl_oauthbearer")]
+        print("without ssl there is no sasl_scram and no sasl_oauthbearer", file=sys.stderr)
+    return features
+
+
+def _key(compiler: Compiler, features: list[str], given: str | None) -> str:
+    """What the library depends on, as a short hash."""
+    parts = [compiler.identity, platform.machine(), *features, *RECIPE["cflags"], Path(__file__).read_text()]
+    parts += [RECIPE[name]["sha256"] for name in ("librdkafka", "zstd")]
+    if given:
+        sources = sorted((Path(given) / "src").glob("*.[ch]"))
+        parts += [given, *(f"{path.name}:{path.stat().st_mtime_ns}" for path in sources)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+# ---- sources
+
+
+def fetch(name: str, parent: Path) -> Path:
+    """The unpacked source of one part under ``parent``, from its npm package unless it is there."""
+    part = RECIPE[name]
+    target = parent / f"{name}-{part['version']}"
+    if target.exists():
+        return target
+    archive = _download(name, part)
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent) as scratch:
+        _unpack(archive, part["folder"], tuple(part["keep"]), Path(scratch) / name)
+        _move(Path(scratch) / name, target)
+    return target
+
+
+def _source(name: str, given: str | None) -> Path:
+    if name == "librdkafka" and given:
+        folder = Path(given)
+        if not (folder / "src" / "rdkafka.h").exists():
+            raise BuildError(f"RDKNOTIFY_LIBRDKAFKA_SRC={given}: there is no src/rdkafka.h; give librdkafka's source folder")
+        return folder
+    bundled = HERE / "source" / f"{name}-{RECIPE[name]['version']}"
+    return bundled if bundled.exists() else fetch(name, BUILD / "source")
+
+
+def _download(name: str, part: dict[str, Any]) -> Path:
+    downloads = BUILD / "downloads"
+    archive = downloads / f"{part['sha256'][:16]}.tgz"
+    if not archive.exists():
+        if not shutil.which("npm"):
+            raise BuildError(
+                f"npm is needed to obtain the source of {name}: install npm (Debian, Ubuntu: npm; Fedora: nodejs-npm)"
+                + (f", or set RDKNOTIFY_LIBRDKAFKA_SRC to the source of librdkafka {VERSION}" * (name == "librdkafka"))
+            )
+        downloads.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=downloads) as scratch:
+            command = ["npm", "pack", "--silent", "--pack-destination", scratch, part["package"]]
+            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
+            packed = list(Path(scratch).glob("*.tgz"))
+            if done.returncode or not packed:
+                reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+                raise BuildError(f"npm could not fetch {part['package']}: {reason}; is the registry reachable?")
+            _verify(packed[0], part)
+            packed[0].replace(archive)
+    _verify(archive, part)
+    return archive
+
+
+def _verify(archive: Path, part: dict[str, Any]) -> None:
+    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if found != part["sha256"]:
+        archive.unlink()
+        raise BuildError(f"{part['package']}: sha256 is {found}, recipe.json says {part['sha256']}; nothing was built")
+
+
+def _unpack(archive: Path, folder: str, keep: tuple[str, ...], target: Path) -> None:
+    """Regular files below ``folder`` that the recipe keeps; nothing may leave the target."""
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            relative = member.name[len(folder) :]
+            if not member.isreg() or not member.name.startswith(folder) or not relative.startswith(keep):
+                continue
+            if ".." in Path(relative).parts:
+                raise BuildError(f"{archive.name}: {member.name} points outside of the archive")
+            path = target / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = tar.extractfile(member)
+            assert content is not None
+            path.write_bytes(content.read())
+
+
+def _move(source: Path, target: Path) -> None:
+    """Put a finished folder in place; if another build was faster, its is as good."""
+    try:
+        source.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
+
+
+# ---- compiling
+
+
+class Compiler:
+    """The C compiler ($CC, or cc) and ar."""
+
+    def __init__(self) -> None:
+        self.command = shlex.split(os.environ.get("CC", "cc"))
+        self.archiver = shlex.split(os.environ.get("AR", "ar"))
+        for tool in (self.command, self.archiver):
+            if not shutil.which(tool[0]):
+                raise BuildError(f"there is no C compiler ({tool[0]}): install gcc (Debian: build-essential) or set CC and AR")
+        done = subprocess.run([*self.command, "--version"], capture_output=True, text=True, check=False)
+        self.identity = " ".join(self.command) + done.stdout
+
+    def links(self, program: str, libraries: list[str]) -> bool:
+        """Whether a small program compiles and links."""
+        with tempfile.TemporaryDirectory() as scratch:
+            source = Path(scratch) / "probe.c"
+            source.write_text(program)
+            arguments = [str(source), "-o", str(source.with_suffix("")), *(f"-l{name}" for name in libraries)]
+            return subprocess.run([*self.command, *arguments], capture_output=True, check=False).returncode == 0
+
+    def compile(self, source: Path, target: Path, flags: list[str]) -> None:
+        arguments = [*RECIPE["cflags"], *flags, "-c", str(source), "-o", str(target)]
+        done = subprocess.run([*self.command, *arguments], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise BuildError(f"{source.name} does not compile:\n{done.stderr[-2000:]}")
+
+    def archive(self, objects: list[Path], target: Path) -> None:
+        done = subprocess.run(
+            [*self.archiver, "rcs", str(target), *map(str, objects)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise BuildError(f"ar: {done.stderr.strip()}")
+
+
+def _compile_all(compiler: Compiler, features: list[str], given: str | None, prefix: Path) -> None:
+    original = _source("librdkafka", given) / "src"
+    zstd = _source("zstd", given) / "lib" if "zstd" in features else None
+    BUILD.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
+        work = Path(scratch) / "prefix"
+        objects = Path(scratch) / "objects"
+        for folder in (work / "include", work / "lib", objects):
+            folder.mkdir(parents=True)
+        # A copy, because librdkafka includes "../config.h", and a configured tree has one of its own.
+        source = Path(shutil.copytree(original, Path(scratch) / "src"))
+        (Path(scratch) / "config.h").write_text(_config_h(compiler, features))
+        flags = ["-D_GNU_SOURCE", f"-I{source}"]
+        jobs = [(source / name, flags) for name in _sources(source, features)]
+        if zstd:
+            flags.append(f"-I{zstd}")
+            jobs += [(path, ["-DZSTD_DISABLE_ASM=1"]) for path in sorted(zstd.glob("*/*.c"))]
+        targets = [objects / f"{number}-{path.stem}.o" for number, (path, _) in enumerate(jobs)]
+        print(f"building librdkafka {VERSION}: {len(jobs)} files, under a minute", file=sys.stderr)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda job, target: compiler.compile(job[0], target, job[1]), jobs, targets))
+        compiler.archive(targets, work / "lib" / "librdkafka.a")
+        for header in RECIPE["headers"]:
+            shutil.copy(source / header, work / "include")
+        libraries = [name for feature in SYSTEM if feature in features for name in SYSTEM[feature][1]]
+        _write_info(work, VERSION, features, [*libraries, "m", "dl", "pthread"] + ["rt"] * (sys.platform == "linux"))
+        _move(work, prefix)
+
+
+def _write_info(prefix: Path, version: str, features: list[str], libraries: list[str]) -> None:
+    info = {"version": version, "features": features, "libraries": libraries}
+    (prefix / INFO).write_text(json.dumps(info, indent=2) + "\n")
+
+
+def _sources(source: Path, features: list[str]) -> list[str]:
+    """The files to compile, read out of librdkafka's own src/Makefile."""
+    makefile = (source / "Makefile").read_text().replace("\\\n", " ")
+    names = re.search(r"^SRCS=\s*(.*)$", makefile, re.MULTILINE)
+    if not names:
+        raise BuildError(f"{source}/Makefile has no list of sources; is this librdkafka {VERSION}?")
+    files = [word for word in names[1].split() if word.endswith(".c")]
+    files += re.findall(r"^SRCS_y \+=\s*(\S+\.c) \$\(SRCS_LZ4\)", makefile, re.MULTILINE)
+    files += [word for line in re.findall(r"^SRCS_LZ4 \+?=(.*)$", makefile, re.MULTILINE) for word in line.split()]
+    for condition, name in re.findall(r"^SRCS_\$\((\w+)\) \+=\s*(\S+\.c)", makefile, re.MULTILINE):
+        if CONDITIONAL.get(condition) in features:
+            files.append(name)
+    return files
+
+
+def _config_h(compiler: Compiler, features: list[str]) -> str:
+    """What librdkafka's configure would write for these features."""
+    macros = {f"WITH_{feature.upper()}": "1" for feature in features}
+    known = "C11THREADS REGEX RAND_R STRNDUP STRERROR_R STRCASESTR ATOMICS_32 ATOMICS_32_ATOMIC ATOMICS_64 ATOMICS_64_ATOMIC"
+    macros.update({f"HAVE_{name}": "1" for name in known.split()}, WITH_C11THREADS="1")
+    macros["HAVE_PTHREAD_SETNAME_DARWIN" if sys.platform == "darwin" else "HAVE_PTHREAD_SETNAME_GNU"] = "1"
+    if platform.machine() in ("x86_64", "AMD64"):
+        macros["WITH_CRC32C_HW"] = "1"
+    if compiler.links(GETENTROPY, []):
+        macros["HAVE_GETENTROPY"] = "1"
+    if "ssl" in features:
+        macros["OPENSSL_SUPPRESS_DEPRECATED"] = '"OPENSSL_SUPPRESS_DEPRECATED"'
+    macros["BUILT_WITH"] = f'"{" ".join(feature.upper() for feature in features)}"'
+    macros.update(SOLIB_EXT='".so"', ENABLE_DEVEL="0")
+    lines = [f"#define {name} {value}" for name, value in macros.items()]
+    atomic = "__atomic_ ## OP1 ## _ ## OP2(PTR, VAL, __ATOMIC_SEQ_CST)"
+    lines += [f"#define {name}(OP1, OP2, PTR, VAL) {atomic}" for name in ("ATOMIC_OP32", "ATOMIC_OP64", "ATOMIC_OP")]
+    return "\n".join(["#pragma once", *lines, ""])
+
+
+# ---- the library of the system
+
+
+def _system() -> Path:
+    """A prefix that only says how to link the system's librdkafka."""
+    minimum = RECIPE["librdkafka"]["minimum"]
+    if not shutil.which("pkg-config"):
+        raise BuildError("RDKNOTIFY_LIBRDKAFKA=system needs pkg-config: install it, or unset the variable")
+    if subprocess.run(["pkg-config", f"--atleast-version={minimum}", "rdkafka"], check=False).returncode:
+        found = _pkg_config("--modversion") or "none"
+        raise BuildError(f"RDKNOTIFY_LIBRDKAFKA=system: librdkafka {found} found, {minimum} or newer is needed")
+    version = _pkg_config("--modversion")
+    prefix = BUILD / f"librdkafka-{version}-system"
+    include = Path(_pkg_config("--variable=includedir")) / "librdkafka"
+    for folder in (prefix / "include", prefix / "lib"):
+        folder.mkdir(parents=True, exist_ok=True)
+    for header in RECIPE["headers"]:
+        shutil.copy(include / header, prefix / "include")
+    libraries = [word[2:] for word in _pkg_config("--libs").split() if word.startswith("-l")]
+    _write_info(prefix, version, ["as the system's library has"], libraries)
+    return prefix
+
+
+def _pkg_config(query: str) -> str:
+    return subprocess.run(["pkg-config", query, "rdkafka"], capture_output=True, text=True, check=False).stdout.strip()
+
+
+if __name__ == "__main__":
+    main()

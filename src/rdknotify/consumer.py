@@ -37,6 +37,7 @@ _COMMITTED = -1001
 _UNKNOWN_EPOCH = -1
 _ASSIGNMENT_LOST = -142
 _SLICE = 0.25
+_PAUSE = 0.02
 _REQUEST_TIMEOUT = 5.0
 _EXIT_TIMEOUT = 2.0
 
@@ -262,7 +263,7 @@ class Consumer:
             if partition in self._generations
         ]
         if owned:
-            self._core.seek(owned, _REQUEST_TIMEOUT)
+            self._seek(owned, _REQUEST_TIMEOUT)
         self._rewind.clear()
 
     def _judge(self, errors: Iterable[KafkaError]) -> None:
@@ -449,8 +450,20 @@ class Consumer:
 
     def seek(self, topic: str, partition: int, offset: int, timeout: float = _REQUEST_TIMEOUT) -> None:
         """Read an assigned partition from ``offset`` on; -2 is its beginning, -1 its end."""
-        self._core.seek([(topic, partition, offset)], timeout)
+        self._seek([(topic, partition, offset)], timeout)
         self._rewind.pop((topic, partition), None)
+
+    def _seek(self, offsets: Sequence[core.Offset], timeout: float) -> None:
+        deadline = deadline_after(timeout)
+        assigned = all((topic, partition) in self._generations for topic, partition, _ in offsets)
+        while True:
+            try:
+                return self._core.seek(offsets, remaining(deadline))
+            except KafkaError as error:
+                # librdkafka refuses until it has begun to read, which it does one request after the assignment.
+                if error.name != "_STATE" or not assigned or not remaining(deadline):
+                    raise
+            self._closing.wait(_PAUSE)
 
     def seek_to_time(self, when: datetime | float, timeout: float = _REQUEST_TIMEOUT) -> None:
         """Read all assigned partitions from their first record at or after ``when``: seconds since the epoch, or a datetime.
@@ -467,8 +480,10 @@ class Consumer:
             ends = {time[:2]: self._core.watermarks(*time[:2], remaining(deadline))[1] for time in later}
             again = self._core.offsets_for_times(later, remaining(deadline))
             found |= {key: again[key] if again.get(key, -1) >= 0 else end for key, end in ends.items()}
-        for (topic, partition), offset in found.items():
-            self.seek(topic, partition, offset, remaining(deadline))
+        if found:
+            self._seek([(*partition, offset) for partition, offset in found.items()], remaining(deadline))
+        for partition in found:
+            self._rewind.pop(partition, None)
 
     def pause(self, partitions: Sequence[TopicPartition] | None = None) -> None:
         """Read nothing from these (default: all assigned) partitions until :meth:`resume`, or until they go."""

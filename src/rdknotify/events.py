@@ -28,6 +28,7 @@ REPEAT_INTERVAL = 30.0
 _RECENT_TROUBLES = 32
 _KNOWN_TROUBLES = 256
 _WAIT = 1.0
+_PAUSE = 0.02
 _SYSLOG_LEVELS = (logging.CRITICAL,) * 3 + (
     logging.ERROR,
     logging.WARNING,
@@ -172,6 +173,8 @@ class _Forwarder:
             if core.wait_events(_WAIT):
                 with self._logging:
                     self._forward_all()
+                # Whoever uses the core without us may leave events untaken, which end every wait at once.
+                time.sleep(_PAUSE)
 
     def _keep_running(self) -> bool:
         with self._lock:

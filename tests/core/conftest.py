@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from rdknotify import _rdknotify as core
+from rdknotify.errors import KafkaError
 
 TOPIC = "records"
 Until = Callable[..., Any]
@@ -33,12 +34,14 @@ class Member:
     def __init__(self, conf: dict[str, str], topics: list[str]) -> None:
         self.client = core.Consumer(conf)
         self.rebalances: list[tuple[str, list[core.Partition], bool]] = []
+        self.errors: list[KafkaError] = []
         self.client.subscribe(topics)
 
     def step(self, timeout: float = 0.1, max_records: int = 500) -> core.Batch:
         batch = core.Batch()
         if not self.client.poll(batch, max_records, timeout):
             self.answer()
+            self.errors += self.client.take_errors()
         return batch
 
     def answer(self) -> None:
@@ -85,9 +88,10 @@ class Member:
 
 @pytest.fixture(autouse=True)
 def no_native_leaks() -> Iterator[None]:
+    before = core.live_handles()
     yield
     gc.collect()
-    _until(lambda: not any(core.live_handles().values()), "nothing native is left")
+    _until(lambda: all(count <= before[kind] for kind, count in core.live_handles().items()), "nothing native is left")
 
 
 @pytest.fixture
@@ -148,8 +152,13 @@ def join(mock: core.MockCluster) -> Iterator[Callable[..., Member]]:
             "enable.auto.commit": "false",
             "enable.auto.offset.store": "false",
             "topic.metadata.refresh.interval.ms": "1000",
+            # Beyond a group's first, each rebalance of the mock's classic group takes the session timeout less 1 s.
+            "session.timeout.ms": "2000",
+            "heartbeat.interval.ms": "200",
         }
-        if conf.get("group.protocol") != "consumer":
+        if conf.get("group.protocol") == "consumer":
+            del defaults["session.timeout.ms"], defaults["heartbeat.interval.ms"]
+        else:
             defaults["partition.assignment.strategy"] = "cooperative-sticky"
         members.append(Member({**defaults, **conf}, topics or [TOPIC]))
         return members[-1]

@@ -1,0 +1,59 @@
+# Thin: every target is one command that can be typed by hand. `make help` lists them.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+STAMP := .venv/installed
+export RDKNOTIFY_CACHE ?= $(CURDIR)/.cache
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-fast test-pythons check bench wheel clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+build: $(STAMP) ## virtual environment, librdkafka, extension
+
+$(STAMP): pyproject.toml setup.py vendor/build.py vendor/recipe.json src/_rdknotify.pyx src/librdkafka.pxd $(wildcard src/core/*.pxi)
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.10 or newer is needed: install python3, or set PYTHON"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing: install python3-venv"; exit 1; }
+	@$(PYTHON) vendor/build.py >/dev/null
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: build ## the main job, shown and checked; KAFKA=host:port on that broker instead of the embedded one
+	@$(BIN)/rdknotify demo $(if $(KAFKA),--kafka $(KAFKA))
+
+test: build ## everything, including real Kafka
+	@$(BIN)/python -m rdknotify.testing || { echo "or run the tests without a broker: make test-fast"; exit 1; }
+	@$(BIN)/python -m pytest
+
+test-fast: build ## all tests that need no broker
+	@$(BIN)/python -m pytest -m "not broker"
+
+test-pythons: ## the tests without a broker on every CPython at hand (PYTHONS="python3.10 python3.13")
+	@for python in $(or $(PYTHONS),python3.10 python3.11 python3.12 python3.13); do \
+	    $$python -m venv build/venv-$$python && \
+	    build/venv-$$python/bin/pip install --quiet --disable-pip-version-check '.[dev]' && \
+	    build/venv-$$python/bin/python -m pytest -q -m "not broker" || exit 1; \
+	done
+
+check: build ## linters, types, and the extension's stub
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/cython-lint src/_rdknotify.pyx src/librdkafka.pxd
+	@$(BIN)/cython-lint --ignore=unused-imports src/core/*.pxi
+	@MYPYPATH=src $(BIN)/python -m mypy.stubtest rdknotify._rdknotify
+
+bench: build ## beside the limit in C and confluent-kafka; KAFKA=host:port on that broker
+	@$(BIN)/python -m benchmarks $(if $(KAFKA),--kafka $(KAFKA))
+
+wheel: build ## sdist and wheel into dist/
+	@$(BIN)/python -m build
+
+clean: ## remove all that was built; keeps .cache, where Kafka's jars are
+	@rm -rf .venv build dist vendor/source src/*.egg-info src/_rdknotify.c src/rdknotify/*.so
+	@find . -name __pycache__ -prune -exec rm -rf {} +

@@ -16,8 +16,8 @@ from rdknotify.errors import RdNotifyError
 try:
     import click
     import rich.console
-except ImportError as missing:
-    raise SystemExit(f"the command line needs {missing.name}: pip install 'rdknotify[cli]'") from None
+except ImportError:
+    raise SystemExit("the command line needs click and rich: pip install 'rdknotify[cli]'") from None
 
 __all__ = ["main"]
 

@@ -1,8 +1,9 @@
-"""Dead letters: records that cannot be handled leave their partition here, with the reason, and are never lost silently.
+"""Dead letters: records that cannot be handled leave their partition here, with the reason, and are never
+lost silently.
 
-Three places, one protocol: a Kafka topic (:class:`DeadLetters`), a file (:class:`DeadLetterFile`), or nowhere but the log
-(:class:`DeadLetterLog`). ``send`` returns only when the records are safe there, so that their offsets may be committed; when
-it raises, none may be. A repeated ``send`` may write a record twice.
+Three places, one protocol: a Kafka topic (:class:`DeadLetters`), a file (:class:`DeadLetterFile`), or nowhere
+but the log (:class:`DeadLetterLog`). ``send`` returns only when the records are safe there, so that their
+offsets may be committed; when it raises, none may be. A repeated ``send`` may write a record twice.
 """
 
 from __future__ import annotations
@@ -57,12 +58,13 @@ class DeadLetters:
     """Publish to a dead letter topic: value, key and headers as they were, plus the ``rdknotify.*`` headers.
 
     Args:
-        producer: a :class:`~rdknotify.Producer`, which stays its owner's, or a function that makes one, called at the first
-            dead letter; that one is closed with this.
-        topic: where to; None names it after the origin's topic and the group (:func:`topics.dead_letter_topic`).
+        producer: a :class:`~rdknotify.Producer`, which stays its owner's, or a function that makes one,
+            called at the first dead letter; that one is closed with this.
+        topic: where to; None names it after the origin's topic and the group
+            (:func:`topics.dead_letter_topic`).
 
-    A record that grew too large by its new headers is published without its value, which the reason then says; the headers
-    tell where the original is.
+    A record that grew too large by its new headers is published without its value, which the reason then
+    says; the headers tell where the original is.
     """
 
     def __init__(self, producer: _Producer | Callable[[], _Producer], topic: str | None = None) -> None:
@@ -75,7 +77,9 @@ class DeadLetters:
     def send(
         self, records: Sequence[ReadRecord], reason: str | Sequence[str], group: str, attempts: int | None = None
     ) -> None:
-        """Publish and wait for the outcomes; raises PartialDeliveryError or Timeout when one is not known to be kept."""
+        """Publish and wait for the outcomes; raises PartialDeliveryError or Timeout when one is not known to
+        be kept.
+        """
         by_topic: dict[str, list[tuple[ReadRecord, str]]] = {}
         for record, why in _with_reasons(records, reason):
             topic = self._topic or topics.dead_letter_topic(Origin.of(record).topic, group)
@@ -130,7 +134,9 @@ class DeadLetterFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if not self.path.parent.is_dir():
-            raise ConfigError(f"dead_letter={str(self.path)!r}: the folder {self.path.parent} does not exist; make it first")
+            raise ConfigError(
+                f"dead_letter={str(self.path)!r}: the folder {self.path.parent} does not exist; make it first"
+            )
         self._lock = threading.Lock()
 
     def send(
@@ -141,7 +147,8 @@ class DeadLetterFile:
             json.dumps(_as_json(record, why, group, attempts)) + "\n" for record, why in _with_reasons(records, reason)
         )
         with self._lock, open(self.path, "a+b", buffering=0) as file:
-            # A line torn by a full disk or a crash was never acknowledged: end it, so that it spoils no other.
+            # A line torn by a full disk or a crash was never acknowledged: end it, so that it spoils no
+            # other.
             remaining = memoryview(_line_end(file) + lines.encode())
             while remaining:
                 remaining = remaining[file.write(remaining) :]
@@ -198,8 +205,7 @@ def _as_json(record: ReadRecord, reason: str, group: str, attempts: int | None) 
         "key": _encode(record.key),
         "value": _encode(record.value),
         "headers": [
-            (name, _encode(value))
-            for name, value in origin_headers(record, group, reason=reason, attempts=attempts)
+            (name, _encode(value)) for name, value in origin_headers(record, group, reason=reason, attempts=attempts)
         ],
         "reason": reason,
     }

@@ -1,7 +1,9 @@
-"""The main job, shown and checked: notifications through Kafka into a database, nothing lost and nothing twice.
+"""The main job, shown and checked: notifications through Kafka into a database, nothing lost and nothing
+twice.
 
-Real notifications of Nova are sent by a :class:`~rdknotify.Notifier`, taken by two members of one group, each a
-:class:`~rdknotify.Persister`, and stored in SQLite; then the database is compared with what was sent, id by id.
+Real notifications of Nova are sent by a :class:`~rdknotify.Notifier`, taken by two members of one group, each
+a :class:`~rdknotify.Persister`, and stored in SQLite; then the database is compared with what was sent, id by
+id.
 """
 
 from __future__ import annotations
@@ -42,8 +44,9 @@ PARTITIONS = {"info": 16, "error": 4}
 """Topics by priority: what Nova's notifications have, nine of ten of them ``info``."""
 
 WINDOW = 5_000
-"""Notifications sent and not stored yet, at the most: a sender that ran ahead would fill the embedded broker, which
-keeps 5 MiB a partition, and the times would show its lead only."""
+"""Notifications sent and not stored yet, at the most: a sender that ran ahead would fill the embedded broker,
+which keeps 5 MiB a partition, and the times would show its lead only.
+"""
 
 CHUNK = 250
 STALLED = 20.0
@@ -97,7 +100,8 @@ class _TimedSink(SQLiteSink):
 def run(kafka: str | None, count: int, keep: Path | None, console: Console) -> int:
     """Run the main job with ``count`` notifications; returns the exit status.
 
-    Without ``kafka`` (``host:port`` or a transport URL) on the embedded broker. Ctrl-C cleans up and returns 130.
+    Without ``kafka`` (``host:port`` or a transport URL) on the embedded broker. Ctrl-C cleans up and returns
+    130.
     """
     tally = _Tally()
     try:
@@ -120,7 +124,7 @@ def run(kafka: str | None, count: int, keep: Path | None, console: Console) -> i
     return OK if tally.exact else FAILED
 
 
-# -- the stage --------------------------------------------------------------------------------------------------------
+# -- the stage -----------------------------------------------------------------------------------------------
 
 
 def _database(keep: Path | None, stack: ExitStack) -> Path:
@@ -151,11 +155,16 @@ def _embedded(topic: str, stack: ExitStack) -> tuple[TransportURL, dict[str, Any
     cluster = stack.enter_context(MockCluster(rebalance_delay=0.3))
     for priority, count in PARTITIONS.items():
         cluster.create_topic(notification_topic(topic, priority), count)
-    # A fetch that found nothing is answered only when its time is over: a real broker answers when a record comes.
-    return TransportURL.parse(cluster.url), {"fetch.wait.max.ms": 20, "session.timeout.ms": 3000, "heartbeat.interval.ms": 300}
+    # A fetch that found nothing is answered only when its time is over: a real broker answers when a record
+    # comes.
+    return TransportURL.parse(cluster.url), {
+        "fetch.wait.max.ms": 20,
+        "session.timeout.ms": 3000,
+        "heartbeat.interval.ms": 300,
+    }
 
 
-# -- the job ----------------------------------------------------------------------------------------------------------
+# -- the job -------------------------------------------------------------------------------------------------
 
 
 class _Job:
@@ -173,7 +182,9 @@ class _Job:
         self._url, self._topic, self._config = url, topic, config
         self._sink, self._tally, self._progress = sink, tally, progress
         self._sending = progress.add_task("sent", total=None)
-        self._storing = [progress.add_task(f"stored by member {number}", total=None) for number in range(1, MEMBERS + 1)]
+        self._storing = [
+            progress.add_task(f"stored by member {number}", total=None) for number in range(1, MEMBERS + 1)
+        ]
         self._members: list[Persister] = []
         self._stored = 0
         self._advanced = time.monotonic()
@@ -237,7 +248,7 @@ def _give_up(notifier: Notifier) -> None:
         notifier.close(0)
 
 
-# -- the verdict ------------------------------------------------------------------------------------------------------
+# -- the verdict ---------------------------------------------------------------------------------------------
 
 
 def _compare(path: Path, tally: _Tally) -> None:

@@ -1,7 +1,7 @@
 """From Kafka into a database, nothing lost and nothing twice: rows and offsets in one transaction.
 
-The database is the truth about what was stored. On assignment a partition is read from the offset that the database
-holds; Kafka's committed offsets follow behind, so that lag can be watched.
+The database is the truth about what was stored. On assignment a partition is read from the offset that the
+database holds; Kafka's committed offsets follow behind, so that lag can be watched.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ __all__ = ["Persister", "PersisterCounts"]
 log = logging.getLogger(__name__)
 
 MAX_BUFFERED_BYTES = 32 * 1024 * 1024
-"""Stored at once when the rows in hand hold this much, whatever ``batch_size`` says: bounds memory for large records."""
+"""Stored at once when the rows in hand hold this much, whatever ``batch_size`` says: bounds memory for large
+records.
+"""
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 10.0
 """Seconds between two tries of a database that fails: doubled each time, with jitter."""
@@ -111,16 +113,18 @@ class _Buffer:
 class Persister(Service):
     """Stores every record of some topics in a database exactly once.
 
-    Members of one group, in any number of processes, share the partitions. Records are gathered until ``batch_size`` are in
-    hand or the first has waited ``max_wait`` seconds, then stored with their offsets in one transaction. While the database
-    fails (:class:`~rdknotify.sinks.SinkError` or any other exception of the sink) the persister tries again, 0.2 to 10
-    seconds apart, keeps its place in the group and answers ``stop()``. A partition that is taken away is stored before it
-    goes. A record that becomes no row goes to ``dead_letter``, confirmed before its offset is stored (after a crash in
-    between it is there twice). A topic that was deleted and made anew is noticed and ends the persister: its offsets would
-    be taken for the old ones.
+    Members of one group, in any number of processes, share the partitions. Records are gathered until
+    ``batch_size`` are in hand or the first has waited ``max_wait`` seconds, then stored with their offsets in
+    one transaction. While the database fails (:class:`~rdknotify.sinks.SinkError` or any other exception of
+    the sink) the persister tries again, 0.2 to 10 seconds apart, keeps its place in the group and answers
+    ``stop()``. A partition that is taken away is stored before it goes. A record that becomes no row goes to
+    ``dead_letter``, confirmed before its offset is stored (after a crash in between it is there twice). A
+    topic that was deleted and made anew is noticed and ends the persister: its offsets would be taken for the
+    old ones.
 
-    ``run()``, ``start()``, ``stop()``, ``wait()``, ``close()``: see :class:`~rdknotify.service.Service`. Options: those of a
-    consumer, and those of a producer for the dead letters; ``start`` is for partitions of which the database holds no offset.
+    ``run()``, ``start()``, ``stop()``, ``wait()``, ``close()``: see :class:`~rdknotify.service.Service`.
+    Options: those of a consumer, and those of a producer for the dead letters; ``start`` is for partitions of
+    which the database holds no offset.
 
     Args:
         url: the transport URL, or a :class:`~rdknotify.TransportURL`.
@@ -130,11 +134,12 @@ class Persister(Service):
         schema: what becomes of a record: :data:`NOTIFICATION`, :data:`RAW` or a :class:`Schema` of your own.
         batch_size: rows in a transaction at the most.
         max_wait: seconds that a record waits for others at the most.
-        dead_letter: a topic's name; a path (``os.PathLike``, or text with a slash) of a JSON lines file; True: a topic named
-            after the source topic and the group; an object with ``send`` and ``close`` as
+        dead_letter: a topic's name; a path (``os.PathLike``, or text with a slash) of a JSON lines file;
+            True: a topic named after the source topic and the group; an object with ``send`` and ``close`` as
             :class:`~rdknotify.deadletter.DeadLetterSink`; None: log each one and skip it.
         give_up_after: seconds after which a failing database ends the persister with its error; None: never.
-        stop_timeout: seconds that ``close()`` waits; a ``stop()`` tries to store what is in hand for half of it.
+        stop_timeout: seconds that ``close()`` waits; a ``stop()`` tries to store what is in hand for half of
+            it.
 
     Raises:
         ConfigError: an option, topic or argument is wrong.
@@ -175,7 +180,8 @@ class Persister(Service):
         self._batch_size, self._max_wait = batch_size, max_wait
         self._give_up_after = math.inf if give_up_after is None else give_up_after
         self._dead_letters = _dead_letters(
-            dead_letter, lambda: Republisher(url, config=config, **{"delivery_timeout": DEAD_LETTER_TIMEOUT, **for_producer})
+            dead_letter,
+            lambda: Republisher(url, config=config, **{"delivery_timeout": DEAD_LETTER_TIMEOUT, **for_producer}),
         )
         self._counts = PersisterCounts()
         self._buffer = _Buffer()
@@ -199,7 +205,7 @@ class Persister(Service):
         """The partitions that this member stores now; from any thread."""
         return frozenset(TopicPartition(*partition) for partition in tuple(self._held))
 
-    # -- one life, in the working thread ----------------------------------------------------------------------------
+    # -- one life, in the working thread ---------------------------------------------------------------------
 
     def _open(self) -> None:
         self._sink.open(self._schema)
@@ -239,7 +245,7 @@ class Persister(Service):
                 if self._opened:
                     self._sink.close()
 
-    # -- reading ----------------------------------------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------------------------
 
     def _receive(self, room: int, wait: float) -> None:
         assert self._consumer is not None
@@ -268,14 +274,18 @@ class Persister(Service):
             held = self._held.get((topic, partition)) or 0
             if offset > held:
                 log.warning(
-                    "%s-%d begins at offset %d, not at %d which the database holds: what was between is no longer on the "
-                    "log (or was never a record)", topic, partition, offset, held,
-                )  # fmt: skip
+                    "%s-%d begins at offset %d, not at %d which the database holds: what was between is no longer "
+                    "on the log (or was never a record)",
+                    topic,
+                    partition,
+                    offset,
+                    held,
+                )
             elif offset < held:
                 raise SinkError(
-                    f"{topic}-{partition} begins at offset {offset}, but the database holds {held}: the topic was deleted and "
-                    "made anew, or has lost records. Its new records would be taken for the old ones: give another table, or "
-                    f"delete the rows and offsets of {topic} from this one"
+                    f"{topic}-{partition} begins at offset {offset}, but the database holds {held}: the topic was "
+                    "deleted and made anew, or has lost records. Its new records would be taken for the old ones: "
+                    f"give another table, or delete the rows and offsets of {topic} from this one"
                 )
 
     def _on_assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int] | None:
@@ -311,7 +321,7 @@ class Persister(Service):
         for partition in partitions:
             self._held.pop(partition, None)
 
-    # -- storing ----------------------------------------------------------------------------------------------------
+    # -- storing ---------------------------------------------------------------------------------------------
 
     def _patiently(self, deadline: float, *, draining: bool = False) -> None:
         """Store what is in hand, trying again until ``deadline`` (monotonic) or, unless draining, until ``stop()``."""
@@ -361,7 +371,9 @@ class Persister(Service):
         self._unrestored.clear()
 
     def _flush(self) -> None:
-        """Dead letters first, then rows and offsets in one transaction, then Kafka's offsets for whoever watches the lag."""
+        """Dead letters first, then rows and offsets in one transaction, then Kafka's offsets for whoever
+        watches the lag.
+        """
         buffer = self._buffer
         if not buffer.positions:
             return
@@ -395,7 +407,8 @@ class Persister(Service):
     def _sift(self, rows: list[Row]) -> list[Poison]:
         """Store the rows that the database takes, in ever smaller parts; returns the others.
 
-        The offsets wait: until they are stored, a crash only means that the rows are read, and left out, once more.
+        The offsets wait: until they are stored, a crash only means that the rows are read, and left out, once
+        more.
         """
         try:
             self._count(self._sink.store(self.group, rows, {}), len(rows))

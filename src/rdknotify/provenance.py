@@ -99,7 +99,8 @@ def origin_headers(
 ) -> HeaderList:
     """Headers for publishing ``record`` again: its own ones, and where it *first* came from.
 
-    A record that was published again before keeps its first origin and, unless given, its count of ``attempts``.
+    A record that was published again before keeps its first origin and, unless given, its count of
+    ``attempts``.
     """
     origin = Origin.of(record)
     if attempts is None and origin.attempts:

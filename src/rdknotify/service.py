@@ -1,4 +1,6 @@
-"""Work that goes on until it is told to stop: what :class:`~rdknotify.Listener` and :class:`~rdknotify.Persister` share."""
+"""Work that goes on until it is told to stop: what :class:`~rdknotify.Listener` and
+:class:`~rdknotify.Persister` share.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,10 @@ STEP_WAIT = 0.1
 class Service:
     """A loop with one life: ``run()`` in the caller's thread, or ``start()`` in one of its own.
 
-    Made by a subclass of ``_open``, ``_step``, ``_drain`` and ``_close``, which all run in the working thread. ``stop()``
-    lets the current step finish, then drains and closes. An exception of the work ends it: ``run()`` raises it, or else
-    ``wait()`` does. Used as a context manager it is started on entry and closed on exit. ``run`` aside, every method may
-    be called from any thread.
+    Made by a subclass of ``_open``, ``_step``, ``_drain`` and ``_close``, which all run in the working
+    thread. ``stop()`` lets the current step finish, then drains and closes. An exception of the work ends it:
+    ``run()`` raises it, or else ``wait()`` does. Used as a context manager it is started on entry and closed
+    on exit. ``run`` aside, every method may be called from any thread.
     """
 
     def __init__(self, name: str, stop_timeout: float) -> None:
@@ -42,7 +44,7 @@ class Service:
         self._pid: int | None = None
         self._begin_lock = threading.Lock()
 
-    # -- what a subclass does ---------------------------------------------------------------------------------------
+    # -- what a subclass does --------------------------------------------------------------------------------
 
     def _open(self) -> None:
         """Connect; before the first step."""
@@ -57,7 +59,7 @@ class Service:
     def _close(self) -> None:
         """Release everything; always called once, also when ``_open`` failed half-way."""
 
-    # -- what a user calls ------------------------------------------------------------------------------------------
+    # -- what a user calls -----------------------------------------------------------------------------------
 
     @property
     def stopping(self) -> bool:
@@ -67,8 +69,8 @@ class Service:
     def run(self) -> None:
         """Work in this thread until ``stop()``, SIGINT or SIGTERM, which drain and return.
 
-        A second SIGINT raises KeyboardInterrupt at once. Signals are handled in the main thread only; elsewhere call
-        ``stop()``.
+        A second SIGINT raises KeyboardInterrupt at once. Signals are handled in the main thread only;
+        elsewhere call ``stop()``.
         """
         self._begin()
         with self._signals():
@@ -101,7 +103,9 @@ class Service:
         return True
 
     def close(self, timeout: float | None = None) -> None:
-        """Stop, and wait at most ``timeout`` seconds (default: the stop timeout); raises Timeout when that was too short."""
+        """Stop, and wait at most ``timeout`` seconds (default: the stop timeout); raises Timeout when that
+        was too short.
+        """
         self.stop()
         limit = self._stop_timeout if timeout is None else timeout
         if not self.wait(limit):
@@ -121,7 +125,7 @@ class Service:
                 raise
             log.exception("%s did not end well", self._name)
 
-    # -- how it works -----------------------------------------------------------------------------------------------
+    # -- how it works ----------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         with self._begin_lock:

@@ -93,6 +93,7 @@ def test_the_log_names_each_record_but_not_its_payload(caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING, "rdknotify"):
         DeadLetterLog().send([Read(), Read(offset=42)], "no JSON", "g")
     assert [record.getMessage() for record in caplog.records] == [
-        f"record skipped by group g: notifications.info-3 offset {offset}: no JSON (set dead_letter to keep such records)"
+        f"record skipped by group g: notifications.info-3 offset {offset}: no JSON "
+        "(set dead_letter to keep such records)"
         for offset in (41, 42)
     ]

@@ -189,7 +189,7 @@ def test_twins_are_stored_once_and_counted(cluster: MockCluster, producer: Produ
         assert (running.counts.stored, running.counts.duplicates) == (2, 1)
 
 
-# -- poison -----------------------------------------------------------------------------------------------------------
+# -- poison --------------------------------------------------------------------------------------------------
 
 
 def test_poison_goes_to_a_file_and_the_rest_to_the_database(
@@ -237,9 +237,9 @@ def test_poison_without_a_place_is_logged_and_passed(
 ) -> None:
     send(producer, ["poison"])
     options: dict[str, Any] = {"group": "g", "max_wait": 0.05, "config": QUICK}
-    with caplog.at_level(logging.WARNING, "rdknotify"):
-        with Persister(cluster.url, [TOPIC], sink=SQLiteSink(path), **options) as running:
-            until(lambda: running.counts.poison == 1 and running.counts.commits)
+    caplog.set_level(logging.WARNING, "rdknotify")
+    with Persister(cluster.url, [TOPIC], sink=SQLiteSink(path), **options) as running:
+        until(lambda: running.counts.poison == 1 and running.counts.commits)
     assert f"record skipped by group g: {TOPIC}-" in caplog.text
     with sqlite3.connect(path) as database:
         assert database.execute("SELECT next_offset FROM notifications_offsets").fetchall() == [(1,)]
@@ -263,8 +263,9 @@ def test_nothing_is_passed_while_the_dead_letters_cannot_be_kept(
     cluster: MockCluster, producer: Producer, path: Path
 ) -> None:
     class Letters:
-        failing = True
-        kept: list[str] = []
+        def __init__(self) -> None:
+            self.failing = True
+            self.kept: list[str] = []
 
         def send(self, records: Any, reason: Any, group: str, attempts: int | None = None) -> None:
             if self.failing:
@@ -285,7 +286,7 @@ def test_nothing_is_passed_while_the_dead_letters_cannot_be_kept(
     assert len(letters.kept) == 1
 
 
-# -- a database that fails --------------------------------------------------------------------------------------------
+# -- a database that fails -----------------------------------------------------------------------------------
 
 
 def test_an_outage_of_the_database_loses_and_doubles_nothing_and_keeps_the_membership(
@@ -383,7 +384,7 @@ def test_a_topic_made_anew_is_noticed(cluster: MockCluster, producer: Producer, 
         running.wait(SOON)
 
 
-# -- the group --------------------------------------------------------------------------------------------------------
+# -- the group -----------------------------------------------------------------------------------------------
 
 
 def test_members_share_the_partitions_and_each_record_is_stored_once(
@@ -421,7 +422,7 @@ def test_a_partition_is_stored_before_it_is_given_up(cluster: MockCluster, produ
     first.close()
 
 
-# -- life -------------------------------------------------------------------------------------------------------------
+# -- life ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -27,7 +27,9 @@ def rows(start: int, stop: int, partition: int = 0) -> list[tuple[object, ...]]:
 
 def content(path: Path) -> list[tuple[object, ...]]:
     with sqlite3.connect(path) as database:
-        return database.execute('SELECT id, size, topic, partition, "offset" FROM notifications ORDER BY 4, 5').fetchall()
+        return database.execute(
+            'SELECT id, size, topic, partition, "offset" FROM notifications ORDER BY 4, 5'
+        ).fetchall()
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """Where a persister writes: the protocol that every database behind :class:`rdknotify.Persister` follows.
 
-A sink stores rows *and* the offsets they end at in one transaction, so that neither is ever there without the other; on
-assignment the persister begins at the offset that the database holds, whatever Kafka says. :class:`SQLiteSink
-<rdknotify.sinks.sqlite.SQLiteSink>` is one; to write another, give a class the four methods of :class:`Sink`.
+A sink stores rows *and* the offsets they end at in one transaction, so that neither is ever there without the
+other; on assignment the persister begins at the offset that the database holds, whatever Kafka says.
+:class:`SQLiteSink <rdknotify.sinks.sqlite.SQLiteSink>` is one; to write another, give a class the four
+methods of :class:`Sink`.
 """
 
 from __future__ import annotations
@@ -20,22 +21,24 @@ __all__ = ["OffsetsBehind", "RowRefused", "Sink", "SinkError", "Span"]
 class SinkError(RdNotifyError):
     """A database could not be opened, read or written; the text says which, why and what to do.
 
-    The persister tries again later, as it does for every other exception of a sink; see the subclasses for what differs.
+    The persister tries again later, as it does for every other exception of a sink; see the subclasses for
+    what differs.
     """
 
 
 class RowRefused(SinkError):
     """Nothing was stored because of a *value* in the rows: trying again cannot help.
 
-    The persister then stores the rows in ever smaller parts until it has the ones to blame, which are dead letters.
+    The persister then stores the rows in ever smaller parts until it has the ones to blame, which are dead
+    letters.
     """
 
 
 class OffsetsBehind(SinkError):
     """Nothing was stored: the database holds an older offset than this member has stored there before.
 
-    So a database behaves that was restored from a backup or failed over to a replica that lagged. The persister reads the
-    missing records again from the offset that the database now holds.
+    So a database behaves that was restored from a backup or failed over to a replica that lagged. The
+    persister reads the missing records again from the offset that the database now holds.
     """
 
     def __init__(self, partitions: Collection[TopicPartition], text: str) -> None:
@@ -59,9 +62,9 @@ class Span(NamedTuple):
 class Sink(Protocol):
     """A transactional database. Any exception but the ones above means: try the same call again later.
 
-    Calls may block, but each must end by itself (well below ``max.poll.interval.ms``, 5 minutes) and answer Ctrl-C. One
-    sink may be given to several persisters of a process; then it is opened and closed once by each, and called by each
-    one's thread.
+    Calls may block, but each must end by itself (well below ``max.poll.interval.ms``, 5 minutes) and answer
+    Ctrl-C. One sink may be given to several persisters of a process; then it is opened and closed once by
+    each, and called by each one's thread.
     """
 
     def open(self, schema: Schema) -> None:
@@ -71,14 +74,16 @@ class Sink(Protocol):
         """The offsets held for this group, for those of the partitions that have one."""
 
     def store(self, group: str, rows: Sequence[tuple[Any, ...]], spans: Mapping[TopicPartition, Span]) -> int:
-        """Add the rows and set the offsets to each span's ``next`` in ONE transaction; returns how many rows were new.
+        """Add the rows and set the offsets to each span's ``next`` in ONE transaction; returns how many rows
+        were new.
 
-        A row is the schema's columns (:attr:`Schema.columns`, so the last three are topic, partition and offset). A row is
-        left out if one with its message id (:attr:`Schema.message_id`) or with its topic, partition and offset is there.
+        A row is the schema's columns (:attr:`Schema.columns`, so the last three are topic, partition and
+        offset). A row is left out if one with its message id (:attr:`Schema.message_id`) or with its topic,
+        partition and offset is there.
 
         Offsets never go back. With a partition's held offset below ``expected`` nothing is stored and
-        :class:`OffsetsBehind` is raised. A *higher* one is no error: a successor has stored records that this member,
-        who lost the partition without knowing it yet, had read too; uniqueness leaves out the twins.
+        :class:`OffsetsBehind` is raised. A *higher* one is no error: a successor has stored records that this
+        member, who lost the partition without knowing it yet, had read too; uniqueness leaves out the twins.
         """
 
     def close(self) -> None:

@@ -1,4 +1,6 @@
-"""What a persister makes of a record: the columns of a row, and a function that fills them or finds the record poison."""
+"""What a persister makes of a record: the columns of a row, and a function that fills them or finds the
+record poison.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ __all__ = ["NOTIFICATION", "RAW", "Column", "Poison", "Row", "Schema"]
 Row = tuple[Any, ...]
 
 Kind = Literal["text", "integer", "real", "blob", "json", "timestamp"]
-"""What a column holds: ``str``, ``int``, ``float``, ``bytes``, JSON text as ``str``, ISO 8601 text in UTC as ``str``."""
+"""What a column holds: ``str``, ``int``, ``float``, ``bytes``, JSON text as ``str``, ISO 8601 text in UTC as
+``str``.
+"""
 
 
 class Column(NamedTuple):
@@ -45,9 +49,10 @@ class Schema:
     """The columns of a table and how a record fills them.
 
     Args:
-        own: the columns that ``fill`` gives values for; topic, partition and offset come after them by themselves.
-        fill: makes the tuple of values of a :class:`~rdknotify.Record`, one for each of ``own``; any exception it raises
-            means that the record is poison, and its text is the reason.
+        own: the columns that ``fill`` gives values for; topic, partition and offset come after them by
+            themselves.
+        fill: makes the tuple of values of a :class:`~rdknotify.Record`, one for each of ``own``; any
+            exception it raises means that the record is poison, and its text is the reason.
         message_id: the name of the column of ``own`` whose values, where not None, are unique in the table.
 
     Raises ConfigError for a name that is used twice, reserved or unknown.
@@ -61,7 +66,9 @@ class Schema:
         names = [column.name for column in self.columns]
         for name in names:
             if names.count(name) > 1:
-                raise ConfigError(f"schema: column {name!r} is there twice; topic, partition and offset are added by themselves")
+                raise ConfigError(
+                    f"schema: column {name!r} is there twice; topic, partition and offset are added by themselves"
+                )
         if self.message_id is not None and self.message_id not in names:
             raise ConfigError(f"schema: message_id={self.message_id!r} is none of its columns: {', '.join(names)}")
 
@@ -101,7 +108,8 @@ def _notification(record: Record) -> Row:
 
 
 def _json(payload: Any) -> str:
-    # Decoded JSON: orjson refuses only integers beyond 64 bits and lone surrogates. It makes NaN null, which JSON columns need.
+    # Decoded JSON: orjson refuses only integers beyond 64 bits and lone surrogates. It makes NaN null, which
+    # JSON columns need.
     try:
         return orjson.dumps(payload).decode()
     except TypeError:

@@ -59,9 +59,10 @@ class SQLiteSink:
         table: the table's name; made when it is missing, else its columns must be the schema's.
         timeout: seconds to wait for another process's transaction.
 
-    A commit survives a crash of the process. After a crash of the *machine* the newest transactions may be missing, rows and
-    offsets together (``synchronous=NORMAL``): the persister goes on from the older offsets, so nothing is lost or twice.
-    Safe for several threads, which take turns. Raises ConfigError for a bad path or table name.
+    A commit survives a crash of the process. After a crash of the *machine* the newest transactions may be
+    missing, rows and offsets together (``synchronous=NORMAL``): the persister goes on from the older offsets,
+    so nothing is lost or twice. Safe for several threads, which take turns. Raises ConfigError for a bad path
+    or table name.
     """
 
     def __init__(self, path: str | os.PathLike[str], table: str = "notifications", *, timeout: float = 10.0) -> None:
@@ -113,7 +114,8 @@ class SQLiteSink:
                 raise OffsetsBehind(behind, self._behind_text(behind, held, spans))
             new = database.executemany(self._insert, rows).rowcount if rows else 0
             database.executemany(
-                f'INSERT INTO "{self.table}_offsets" VALUES (?, ?, ?, ?) ON CONFLICT (consumer_group, topic, partition) '
+                f'INSERT INTO "{self.table}_offsets" VALUES (?, ?, ?, ?) '
+                "ON CONFLICT (consumer_group, topic, partition) "
                 "DO UPDATE SET next_offset = max(next_offset, excluded.next_offset)",
                 [(group, topic, partition, span.next) for (topic, partition), span in spans.items()],
             )
@@ -126,7 +128,7 @@ class SQLiteSink:
             if self._users == 0:
                 self._disconnect()
 
-    # -- inside, with the lock held ---------------------------------------------------------------------------------
+    # -- inside, with the lock held --------------------------------------------------------------------------
 
     def _prepare(self, schema: Schema) -> None:
         database = self._database()
@@ -160,7 +162,9 @@ class SQLiteSink:
         if self._connection is None:
             raise ClosedError(f"SQLiteSink({str(self.path)!r}) is not open")
         if self._pid != os.getpid():
-            raise ClosedError(f"SQLiteSink({str(self.path)!r}) was opened before this process was forked; make a new one")
+            raise ClosedError(
+                f"SQLiteSink({str(self.path)!r}) was opened before this process was forked; make a new one"
+            )
         return self._connection
 
     def _disconnect(self) -> None:

@@ -10,7 +10,7 @@ from setuptools import Extension, setup
 from setuptools.command.sdist import sdist
 
 sys.path.insert(0, str(Path(__file__).parent / "vendor"))
-import build as librdkafka  # noqa: E402
+import build as librdkafka
 
 
 class SourceDistribution(sdist):
@@ -38,10 +38,12 @@ def extension() -> Extension:
     )
 
 
+# No pickling: these objects are handles. No signatures in docstrings: the stub has them.
+DIRECTIVES = {"language_level": 3, "binding": True, "auto_pickle": False, "embedsignature": False}
 NEEDS_EXTENSION = not {"sdist", "egg_info", "dist_info"} & set(sys.argv)
 if NEEDS_EXTENSION:
     try:
-        extensions = cythonize([extension()], compiler_directives={"language_level": 3, "binding": True})
+        extensions = cythonize([extension()], compiler_directives=DIRECTIVES)
     except librdkafka.BuildError as error:
         sys.exit(f"rdknotify: {error}")
 else:

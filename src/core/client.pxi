@@ -16,6 +16,7 @@ cdef class Client:
     cdef Handle *_h                  # owned reference
     cdef int _generation
     cdef int _pid
+    cdef readonly str name
     cdef object __weakref__
 
     def __init__(self):
@@ -74,6 +75,7 @@ cdef class Client:
         self._h = h
         self._generation = g_generation
         self._pid = getpid()
+        self.name = _text(rdk.rd_kafka_name(h.rk))
         return 0
 
     def __dealloc__(self):
@@ -110,10 +112,6 @@ cdef class Client:
     @property
     def closed(self):
         return self._h == NULL or self._generation != g_generation or rdn_get(&self._h.stopping) != 0
-
-    @property
-    def name(self):
-        return _text(rdk.rd_kafka_name(self._open().rk))
 
     def take_events(self):
         """Take the logs, errors and statistics since the last call; never blocks, works after close."""

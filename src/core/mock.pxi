@@ -53,6 +53,7 @@ cdef class MockCluster:
         _check(rdk.rd_kafka_mock_broker_set_rtt(self._open(), broker, milliseconds))
 
     def set_leader(self, topic, int partition, int broker):
+        """``broker`` -1: no leader. A producer that still believes in one crashes the mock: refresh its metadata first."""
         _check(rdk.rd_kafka_mock_partition_set_leader(self._open(), topic.encode(), partition, broker))
 
     def push_request_errors(self, int api_key, codes):

@@ -5,21 +5,31 @@ Timeouts are seconds; ``None`` waits for ever, in slices that answer Ctrl-C. Eve
 :class:`~rdknotify.KafkaError` with ``fatal=True``. Methods are safe to call from several threads unless said otherwise.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, final
+
+from typing_extensions import disjoint_base
 
 from rdknotify.errors import KafkaError
 from rdknotify.outcomes import BatchReport
+from rdknotify.shapes import Buffer, Event, Headers, Offset, Partition, Position
 
-Buffer: TypeAlias = bytes | bytearray | memoryview | str
-Headers: TypeAlias = Mapping[str, Buffer | None] | Sequence[tuple[str, Buffer | None]]
-Partition: TypeAlias = tuple[str, int]
-Offset: TypeAlias = tuple[str, int, int]
-Position: TypeAlias = tuple[str, int, int, int]
-"""Topic, partition, next offset, leader epoch (-1: unknown)."""
-Event: TypeAlias = tuple[str, int, str, str]
-"""``("log", level, facility, text)``, ``("error", code, name, reason)``, ``("stats", 0, "", json)`` or
-``("dropped", count, "", "")``; level is syslog's (3 error ... 7 debug)."""
+__all__ = [
+    "Batch",
+    "Client",
+    "Consumer",
+    "Delivery",
+    "MockCluster",
+    "Producer",
+    "Record",
+    "features",
+    "kafka_error",
+    "live_handles",
+    "murmur2",
+    "version",
+    "wait_events",
+]
 
 def version() -> str: ...
 def features() -> tuple[str, ...]: ...
@@ -27,12 +37,18 @@ def live_handles() -> dict[str, int]: ...
 def wait_events(timeout: float) -> bool:
     """Wait without the GIL until some client has events to take; false at the timeout."""
 
-def kafka_error(code: int, reason: str | None = None) -> KafkaError: ...
+def kafka_error(
+    code: int, reason: str | None = None, *, fatal: bool = False, kind: type[KafkaError] | None = None
+) -> KafkaError:
+    """The KafkaError, or the subclass a caller would branch on, for a ``rd_kafka_resp_err_t``."""
+
 def murmur2(key: bytes) -> int: ...
 
+@disjoint_base
 class Client:
     """A librdkafka handle: what producers and consumers share. Not made directly."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     @property
     def name(self) -> str: ...
     @property
@@ -55,10 +71,15 @@ class Client:
         """Create ``(name, partitions, replication, config)``; one answer each (-1: the broker's default)."""
 
     def delete_topics(self, topics: Sequence[str], timeout: float = 10.0) -> list[KafkaError | None]: ...
+    def shut(self, timeout: float = 1.0) -> None:
+        """Release the handle at once, without delivering or leaving a group. Idempotent, bounded by ``timeout`` seconds;
+        records polled from it keep it alive in C."""
 
+@final
 class Delivery:
     """What becomes of the records of one call. May be dropped at any time; may be waited for by any thread."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     @property
     def total(self) -> int: ...
     def __len__(self) -> int: ...
@@ -76,6 +97,7 @@ class Delivery:
     def poll(self) -> BatchReport | None:
         """The report if every outcome is known, else None; never blocks."""
 
+@disjoint_base
 class Producer(Client):
     def __init__(self, conf: Mapping[str, str], queue_timeout: float = 10.0) -> None: ...
     def check_topic(self, topic: str) -> None:
@@ -116,12 +138,12 @@ class Producer(Client):
     def purge(self) -> None:
         """Give up everything in flight: outcomes NOT_PERSISTED (queued) or POSSIBLY_PERSISTED (sent)."""
 
-    def shut(self, timeout: float = 1.0) -> None:
-        """Purge what is in flight, release the handle. Idempotent, bounded, never raises Timeout."""
 
+@final
 class Record:
     """One record of a batch; the payload is copied when asked for. ``memoryview(record)`` is the value without a copy."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     @property
     def value(self) -> bytes | None: ...
     @property
@@ -138,14 +160,16 @@ class Record:
     def timestamp(self) -> int | None:
         """Milliseconds since the epoch, as the topic's ``message.timestamp.type`` says; None where there is none."""
 
-    def __buffer__(self, flags: int) -> memoryview: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
 
+@disjoint_base
 class Batch:
     """Records of one poll, in C until asked for: a sequence of :class:`Record`, per partition in order."""
 
     def __len__(self) -> int: ...
     def __bool__(self) -> bool: ...
-    def __getitem__(self, index: int) -> Record: ...
+    def __getitem__(self, index: int, /) -> Record: ...
     def __iter__(self) -> Iterator[Record]: ...
     def values(self) -> list[bytes | None]: ...
     def keys(self) -> list[bytes | None]: ...
@@ -159,6 +183,7 @@ class Batch:
     def release(self) -> None:
         """Free the payloads now; the batch is empty afterwards. Records and views taken from it stay valid."""
 
+@disjoint_base
 class Consumer(Client):
     """Polled by one thread at a time; the other methods from any."""
 
@@ -196,9 +221,8 @@ class Consumer(Client):
     def leave(self, timeout: float) -> bool:
         """Begin to leave the group; call until true, taking rebalances in between. False: call again, or give up and shut."""
 
-    def shut(self, timeout: float = 1.0) -> None:
-        """Release the handle without leaving the group. Idempotent, bounded: records of this client keep it alive in C."""
 
+@disjoint_base
 class MockCluster:
     """librdkafka's in-process Kafka: keeps at most 5 MiB or 100,000 records a partition; no TLS, SASL or admin requests."""
 
@@ -209,7 +233,11 @@ class MockCluster:
     def set_broker_up(self, broker: int, up: bool) -> None: ...
     def set_broker_rtt(self, broker: int, milliseconds: int) -> None: ...
     def set_leader(self, topic: str, partition: int, broker: int) -> None:
-        """``broker`` -1: the partition has no leader."""
+        """``broker`` -1: the partition has no leader.
+
+        librdkafka's mock crashes the process when a producer that has not noticed sends to such a partition: refresh
+        its metadata (:meth:`Client.metadata`) before it sends again.
+        """
 
     def push_request_errors(self, api_key: int, codes: Sequence[int]) -> None:
         """Answer the next requests of this kind with these errors, one each."""

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from rdknotify import _rdknotify as core
+from rdknotify import shapes
 from rdknotify.client import admit, deadline_after, remaining
 from rdknotify.errors import ClosedError, CommitFailed, ConfigError, KafkaError
 from rdknotify.events import ClientEvents, logger
@@ -29,9 +30,9 @@ OnAssigned: TypeAlias = Callable[[list[TopicPartition]], Mapping[TopicPartition,
 """Given partitions, returns where to start in those that shall not start at the committed offset."""
 OnRevoked: TypeAlias = Callable[[list[TopicPartition], bool], object]
 """Given partitions that are about to go, and whether they are lost: another member may have them already."""
-Positions: TypeAlias = "Mapping[TopicPartition, int] | Sequence[core.Position]"
-_Generations: TypeAlias = "Mapping[core.Partition, int]"
-_Rebalance: TypeAlias = "tuple[str, list[core.Partition], bool]"
+Positions: TypeAlias = "Mapping[TopicPartition, int] | Sequence[shapes.Position]"
+_Generations: TypeAlias = "Mapping[shapes.Partition, int]"
+_Rebalance: TypeAlias = "tuple[str, list[shapes.Partition], bool]"
 
 _COMMITTED = -1001
 _UNKNOWN_EPOCH = -1
@@ -131,8 +132,8 @@ class Consumer:
         self._generations: _Generations = {}
         self._next_generation = itertools.count(1)
         self._unanswered: _Rebalance | None = None
-        self._rewind: dict[core.Partition, int] = {}
-        self._existing: frozenset[core.Partition] | None = None
+        self._rewind: dict[shapes.Partition, int] = {}
+        self._existing: frozenset[shapes.Partition] | None = None
         self._told: set[str] = set()
         self._core = core.Consumer(settings.conf)
         self.events = ClientEvents(self._core.name)
@@ -167,7 +168,7 @@ class Consumer:
         """Seconds that the exit of the process waits for this consumer to leave its group."""
         return min(_EXIT_TIMEOUT, float(self._values["close_timeout"]))
 
-    def take_events(self) -> list[core.Event]:
+    def take_events(self) -> list[shapes.Event]:
         """librdkafka's events, for the forwarding to :mod:`logging`."""
         return self._core.take_events()
 
@@ -302,9 +303,9 @@ class Consumer:
         else:
             self._give_up(partitions, incremental, lost=kind == "lost")
 
-    def _place(self, partitions: Sequence[core.Partition]) -> list[core.Offset] | None:
+    def _place(self, partitions: Sequence[shapes.Partition]) -> list[shapes.Offset] | None:
         """Where to start in each; None while the cluster does not tell."""
-        starts: dict[core.Partition, int] = {}
+        starts: dict[shapes.Partition, int] = {}
         if self._on_assigned is not None and partitions:
             placed = self._on_assigned([TopicPartition(*partition) for partition in partitions]) or {}
             starts = {(topic, partition): offset for (topic, partition), offset in placed.items()}
@@ -319,7 +320,7 @@ class Consumer:
                 return None
         return [(*partition, starts.get(partition, _COMMITTED)) for partition in partitions]
 
-    def _take_on(self, offsets: Sequence[core.Offset], incremental: bool) -> None:
+    def _take_on(self, offsets: Sequence[shapes.Offset], incremental: bool) -> None:
         generation = next(self._next_generation)
         begun = {(topic, partition): generation for topic, partition, _ in offsets}
         with self._assignment:
@@ -327,7 +328,7 @@ class Consumer:
             self._generations = {**self._generations, **begun} if incremental else begun
         self._unanswered = None
 
-    def _give_up(self, partitions: Sequence[core.Partition], incremental: bool, lost: bool) -> None:
+    def _give_up(self, partitions: Sequence[shapes.Partition], incremental: bool, lost: bool) -> None:
         self._unanswered = None
         known = [TopicPartition(*partition) for partition in partitions if partition in self._generations]
         if lost:
@@ -340,7 +341,7 @@ class Consumer:
                 self._forget(partitions)
                 self._core.unassign(partitions, incremental)
 
-    def _forget(self, partitions: Iterable[core.Partition]) -> None:
+    def _forget(self, partitions: Iterable[shapes.Partition]) -> None:
         # Replaced, never changed: batches hold the mapping of their time.
         gone = set(partitions)
         with self._assignment:
@@ -350,13 +351,13 @@ class Consumer:
     def _starts_latest(self) -> bool:
         return bool(self._values["start"] == "latest")
 
-    def _existing_partitions(self) -> frozenset[core.Partition]:
+    def _existing_partitions(self) -> frozenset[shapes.Partition]:
         known = self._core.metadata(None, _REQUEST_TIMEOUT)["topics"]
         return frozenset(
             (topic, partition) for topic, partitions in known.items() for partition in partitions
         )
 
-    def _latest_starts(self, partitions: Sequence[core.Partition]) -> dict[core.Partition, int]:
+    def _latest_starts(self, partitions: Sequence[shapes.Partition]) -> dict[shapes.Partition, int]:
         """Where to start without a committed offset; committed at once, so that a later owner starts there too."""
         if self._existing is None:
             self._existing = self._existing_partitions()
@@ -370,7 +371,7 @@ class Consumer:
             self._commit_starts(starts)
         return starts
 
-    def _commit_starts(self, starts: Mapping[core.Partition, int]) -> None:
+    def _commit_starts(self, starts: Mapping[shapes.Partition, int]) -> None:
         try:
             self._core.commit(_with_epoch(starts), self._values["commit_timeout"])
         except KafkaError as error:
@@ -396,7 +397,7 @@ class Consumer:
             self._commit(positions, batch._generations, timeout, wait)
 
     def _commit(
-        self, positions: Sequence[core.Position], polled_in: _Generations, timeout: float | None, wait: bool
+        self, positions: Sequence[shapes.Position], polled_in: _Generations, timeout: float | None, wait: bool
     ) -> None:
         self._check_open()
         limit = self._values["commit_timeout"] if timeout is None else timeout
@@ -453,7 +454,7 @@ class Consumer:
         self._seek([(topic, partition, offset)], timeout)
         self._rewind.pop((topic, partition), None)
 
-    def _seek(self, offsets: Sequence[core.Offset], timeout: float) -> None:
+    def _seek(self, offsets: Sequence[shapes.Offset], timeout: float) -> None:
         deadline = deadline_after(timeout)
         assigned = all((topic, partition) in self._generations for topic, partition, _ in offsets)
         while True:
@@ -559,9 +560,9 @@ def _check_topics(topics: Sequence[str]) -> list[str]:
     return [topic if topic.startswith("^") else check_name(topic) for topic in topics]
 
 
-def _with_epoch(offsets: Mapping[Any, int]) -> list[core.Position]:
+def _with_epoch(offsets: Mapping[Any, int]) -> list[shapes.Position]:
     return [(topic, partition, offset, _UNKNOWN_EPOCH) for (topic, partition), offset in offsets.items()]
 
 
-def _by_partition(offsets: Mapping[core.Partition, int | None]) -> dict[TopicPartition, int | None]:
+def _by_partition(offsets: Mapping[shapes.Partition, int | None]) -> dict[TopicPartition, int | None]:
     return {TopicPartition(*partition): offset for partition, offset in offsets.items()}

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from rdknotify import _rdknotify as core
+from rdknotify import shapes
 
 __all__ = ["ClientEvents", "EventSource", "Trouble", "forward", "logger", "stop", "watch"]
 
@@ -88,7 +89,7 @@ class ClientEvents:
                 self._statistics_text = None
             return self._statistics
 
-    def absorb(self, take: Callable[[], list[core.Event]]) -> list[LogLine]:
+    def absorb(self, take: Callable[[], list[shapes.Event]]) -> list[LogLine]:
         """Take the events and return what to log; taking and remembering are one step for other threads."""
         with self._lock:
             lines = [self._translate(*event) for event in take()]
@@ -133,7 +134,7 @@ class EventSource(Protocol):
 
     events: ClientEvents
 
-    def take_events(self) -> list[core.Event]: ...
+    def take_events(self) -> list[shapes.Event]: ...
 
 
 def forward(source: EventSource) -> None:

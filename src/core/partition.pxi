@@ -57,10 +57,10 @@ cdef int32_t _partitioner(
 ) noexcept nogil:
     """Called by librdkafka for records without a partition, the only place where leaders may be asked for."""
     cdef TopicState *t = <TopicState *> opaque
-    cdef int32_t i, chosen
+    cdef int32_t i, chosen, leaders = 0
     cdef uint8_t *grown
     pthread_mutex_lock(&t.lock)
-    if t.partitions != partitions or rdn_now() - t.refreshed > TOPIC_REFRESH_US:
+    if t.partitions != partitions or rdn_now() > t.look_again:
         if partitions > t.capacity:
             grown = <uint8_t *> realloc(t.available, partitions)
             if grown == NULL:
@@ -70,8 +70,9 @@ cdef int32_t _partitioner(
             t.capacity = partitions
         for i in range(partitions):
             t.available[i] = rdk.rd_kafka_topic_partition_available(rkt, i) != 0
+            leaders += t.available[i]
         t.partitions = partitions
-        t.refreshed = rdn_now()
+        t.look_again = rdn_now() + (TOPIC_REFRESH_US if leaders == partitions else TOPIC_RETRY_US)
     chosen = _keyed(key, size, partitions) if key != NULL else _keyless(t, 1024)
     pthread_mutex_unlock(&t.lock)
     return chosen
@@ -79,13 +80,13 @@ cdef int32_t _partitioner(
 cdef bint _choose_partitions(TopicState *t, rdk.rd_kafka_message_t *msgs, int n) noexcept nogil:
     """Give each record its partition; true if there is more than one.
 
-    While the topic is not known, all go to librdkafka without one; once a second the first does, which looks at the leaders again.
+    While the topic is not known, all go to librdkafka without one; later one does now and then, to look at the leaders again.
     """
     cdef int i, first = 0
     cdef int32_t sticky = -1
     cdef bint mixed = False
     pthread_mutex_lock(&t.lock)
-    if t.partitions == 0 or rdn_now() - t.refreshed > TOPIC_REFRESH_US:
+    if t.partitions == 0 or rdn_now() > t.look_again:
         first = n if t.partitions == 0 else 1
         for i in range(first):
             msgs[i].partition = rdk.RD_KAFKA_PARTITION_UA

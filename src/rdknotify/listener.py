@@ -109,9 +109,7 @@ class Collector:
 
     def forget(self, partitions: Collection[tuple[str, int]]) -> None:
         """Drop the records of partitions that were taken away."""
-        self._records = [
-            record for record in self._records if (record.topic, record.partition) not in partitions
-        ]
+        self._records = [record for record in self._records if (record.topic, record.partition) not in partitions]
 
 
 class Listener(service.Service):
@@ -186,18 +184,12 @@ class Listener(service.Service):
         self._max_records: int = values["max_poll_records"]
         self._batch = batch_size is not None or batch_timeout is not None
         self._dispatcher = Dispatcher(endpoints, batch=self._batch)
-        self._topics = _subscription(
-            topics, self._dispatcher.priorities, TransportURL.parse(url).virtual_host
-        )
+        self._topics = _subscription(topics, self._dispatcher.priorities, TransportURL.parse(url).virtual_host)
         self._settle_after = settle == "after"
         self._dead_letter_topic = self._settle_after if dead_letter is None else dead_letter
-        self._retries = Retries(
-            self._topics if self._settle_after else (), self.group, retry_delay, max_deliveries
-        )
+        self._retries = Retries(self._topics if self._settle_after else (), self.group, retry_delay, max_deliveries)
         self._delays: DelayLine[Record] = DelayLine(self._retries.topics, retry_delay)
-        self._collector = Collector(
-            (batch_size or self._max_records) if self._batch else None, batch_timeout or 0.0
-        )
+        self._collector = Collector((batch_size or self._max_records) if self._batch else None, batch_timeout or 0.0)
         self.counts = Counts()
         self._resources = ExitStack()
         self._said_refused = False
@@ -259,9 +251,7 @@ class Listener(service.Service):
 
     def _idle_wait(self) -> float:
         due = self._delays.next_due()
-        return (
-            service.STEP_WAIT if due is None else max(0.0, min(service.STEP_WAIT, due / 1000 - time.time()))
-        )
+        return service.STEP_WAIT if due is None else max(0.0, min(service.STEP_WAIT, due / 1000 - time.time()))
 
     def _hold(self, records: list[Record]) -> list[Record]:
         """Keep back the retries that are not due and pause their partitions; the others flow on."""
@@ -311,8 +301,8 @@ class Listener(service.Service):
     def _wanted_again(self, record: Record, notification: Notification) -> bool:
         try:
             result = self._dispatcher.dispatch(notification)
-        except Exception:
-            self._log_failure([record], [notification])
+        except Exception as error:
+            self._log_failure(error, [record], [notification])
             return self._settle_after
         return self._judge(result)
 
@@ -323,13 +313,11 @@ class Listener(service.Service):
         notifications = [notification for _, notification in pairs]
         try:
             results = self._dispatcher.dispatch_batch(notifications) if notifications else []
-        except Exception:
-            self._log_failure([record for record, _ in pairs], notifications)
+        except Exception as error:
+            self._log_failure(error, [record for record, _ in pairs], notifications)
             outcome.again = [record for record, _ in pairs] if self._settle_after else []
         else:
-            outcome.again = [
-                record for (record, _), result in zip(pairs, results, strict=True) if self._judge(result)
-            ]
+            outcome.again = [record for (record, _), result in zip(pairs, results, strict=True) if self._judge(result)]
         return outcome
 
     def _decode(self, record: Record, outcome: _Outcome) -> Notification | None:
@@ -358,10 +346,10 @@ class Listener(service.Service):
             )
         return False
 
-    def _log_failure(self, records: Iterable[Record], notifications: Sequence[Notification]) -> None:
+    def _log_failure(self, error: Exception, records: Sequence[Record], notifications: Sequence[Notification]) -> None:
         self.counts.failed += len(notifications)
-        first = Origin.of(next(iter(records)))
-        log.exception(
+        first = Origin.of(records[0])
+        log.error(
             "group %s: an endpoint failed on %s (event_type %s, %s-%d offset %d); %s",
             self.group,
             ", ".join(notification.message_id for notification in notifications),
@@ -370,6 +358,7 @@ class Listener(service.Service):
             first.partition,
             first.offset,
             "it will be tried again" if self._settle_after else "it is committed and not tried again",
+            exc_info=error,
         )
 
     # -- settling ------------------------------------------------------------------------------------------
@@ -404,9 +393,7 @@ class Listener(service.Service):
         except KafkaError as error:
             if not _passes(error):
                 raise
-            log.warning(
-                "group %s: %d records may be seen again, here or elsewhere: %s", self.group, len(seen), error
-            )
+            log.warning("group %s: %d records may be seen again, here or elsewhere: %s", self.group, len(seen), error)
 
 
 def _passes(error: KafkaError) -> bool:

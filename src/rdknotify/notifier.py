@@ -243,9 +243,8 @@ class _Ledger:
             # Only who holds the lock takes entries out.
             while pending and pending[0][0].done():
                 delivery, topic, ids, event_types = pending.popleft()
-                failures = delivery.poll().failures
-                if failures:
-                    self._note(failures, topic, ids, event_types)
+                if delivery.failed:
+                    self._note(delivery.poll().failures, topic, ids, event_types)
         finally:
             self._settling.release()
 
@@ -290,9 +289,7 @@ def _merge(reports: Sequence[BatchReport]) -> BatchReport:
             by_index.setdefault(failure.index, []).append(failure)
     failures = []
     for index, found in sorted(by_index.items()):
-        nowhere = len(found) == len(reports) and all(
-            failure.outcome is Outcome.NOT_PERSISTED for failure in found
-        )
+        nowhere = len(found) == len(reports) and all(failure.outcome is Outcome.NOT_PERSISTED for failure in found)
         outcome = Outcome.NOT_PERSISTED if nowhere else Outcome.POSSIBLY_PERSISTED
         failures.append(Failure(index, found[0].error, outcome))
     total = reports[0].total

@@ -27,19 +27,20 @@ _Record = TypeVar("_Record", bound=ReadRecord)
 _Partition = tuple[str, int]
 
 
-def create_absent(client: Client, names: Collection[str]) -> None:
+def create_absent(client: Client, names: Iterable[str]) -> None:
     """Create the topics that do not exist, with the broker's defaults.
 
     A cluster that refuses is only logged: the topic may be made by an operator, or by the broker at the
     first record, and if not, publishing to it fails with its own error.
     """
-    if not names:
+    absent = [name for name in names if not client.metadata(name)["topics"].get(name)]
+    if not absent:
         return
     try:
-        errors = client.create_topics([(name, -1, -1, {}) for name in names])
+        answers = client.create_topics([(name, -1, -1, {}) for name in absent])
     except KafkaError as error:
-        errors = [error] * len(names)
-    for name, answer in zip(names, errors, strict=True):
+        answers = [error] * len(absent)
+    for name, answer in zip(absent, answers, strict=True):
         if answer is not None and answer.name != "TOPIC_ALREADY_EXISTS":
             log.info("topic %s was not created: %s", name, answer)
 
@@ -115,9 +116,7 @@ class Retries:
             oversized += misfits
         return oversized
 
-    def _columns(
-        self, records: Sequence[ReadRecord], not_before: int
-    ) -> tuple[list[Any], list[Any], list[Any]]:
+    def _columns(self, records: Sequence[ReadRecord], not_before: int) -> tuple[list[Any], list[Any], list[Any]]:
         headers = [
             origin_headers(record, self.group, attempts=self.deliveries(record), not_before=not_before)
             for record in records

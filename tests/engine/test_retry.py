@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rdknotify.provenance import Origin, origin_headers
 from rdknotify.retry import DelayLine, Retries
@@ -11,7 +11,7 @@ NOW = 1_700_000_000_000
 SOURCE = "notifications.info"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Read:
     """A consumed record."""
 
@@ -20,7 +20,7 @@ class Read:
     offset: int = 0
     value: bytes | None = b"{}"
     key: bytes | None = None
-    headers: tuple[tuple[str, bytes | None], ...] = ()
+    headers: list[tuple[str, bytes | None]] = field(default_factory=list)
     timestamp: int | None = NOW
 
 
@@ -30,7 +30,7 @@ retries = Retries([SOURCE], "billing", delay=5.0, max_deliveries=3)
 
 def retried(offset: int = 0, *, due: int = 0, attempts: int = 1, partition: int = 0) -> Read:
     headers = origin_headers(Read(), "billing", attempts=attempts, not_before=NOW + due)
-    return Read(RETRY, partition, offset, headers=tuple(headers))
+    return Read(RETRY, partition, offset, headers=headers)
 
 
 def line() -> DelayLine[Read]:

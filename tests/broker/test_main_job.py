@@ -1,0 +1,285 @@
+"""The main job on real Kafka with real notifications: all of them in the database, each once, whatever happens."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rdknotify import Consumer, Notifier, Persister, Producer, SQLiteSink
+from rdknotify.testing import LocalKafka, RunningKafka
+from rdknotify.testing.data import nova_notifications
+from rdknotify.topics import notification_topic
+
+Kafka = LocalKafka | RunningKafka
+
+WORKER = Path(__file__).parents[1] / "support" / "persister_worker.py"
+SOON = 30.0
+"""Seconds after which something that should happen counts as missing."""
+CHUNK = 200
+
+
+class Sender:
+    """Sends Nova's notifications and keeps the ids; all of priority info, in one topic."""
+
+    def __init__(self, kafka: Kafka, topic: str) -> None:
+        kafka.create_topic(notification_topic(topic, "info"), partitions=8)
+        self.sent: list[str] = []
+        self._notifier = Notifier(kafka.url, "nova-compute:test", [topic])
+        self._error: BaseException | None = None
+
+    def send(self, count: int, rate: float | None = None) -> None:
+        """Send ``count``, at most ``rate`` a second, and wait until all are delivered."""
+        begun = time.monotonic()
+        chosen = itertools.islice(itertools.cycle(nova_notifications()), count)
+        for number in range(0, count, CHUNK):
+            for one in itertools.islice(chosen, CHUNK):
+                self.sent.append(self._notifier.info({"request_id": "req-1"}, one["event_type"], one["payload"]))
+            if rate is not None:
+                time.sleep(max(0.0, begun + number / rate - time.monotonic()))
+        self._notifier.flush(SOON)
+
+    @contextmanager
+    def sending(self, count: int, rate: float) -> Iterator[threading.Thread]:
+        """Send beside what the caller does; at the end wait for the rest."""
+
+        def work() -> None:
+            try:
+                self.send(count, rate)
+            except BaseException as error:
+                self._error = error
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield thread
+        finally:
+            thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        self._notifier.close()
+
+
+@pytest.fixture
+def sender(kafka: Kafka, topic: str) -> Iterator[Sender]:
+    sender = Sender(kafka, topic)
+    yield sender
+    sender.close()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "notifications.db"
+
+
+class Workers:
+    """Persisters in processes of their own, all for one group and one database."""
+
+    def __init__(self, kafka: Kafka, topic: str, group: str, database: Path) -> None:
+        self._job: dict[str, Any] = {
+            "url": kafka.url,
+            "topics": [notification_topic(topic, "info")],
+            "group": group,
+            "database": str(database),
+        }
+        self._running: list[subprocess.Popen[str]] = []
+
+    def start(self, **config: Any) -> subprocess.Popen[str]:
+        worker = subprocess.Popen(
+            [sys.executable, str(WORKER), json.dumps({**self._job, "config": config})],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._running.append(worker)
+        return worker
+
+    def leave(self, worker: subprocess.Popen[str]) -> dict[str, int]:
+        """End it as an operator would; it must end well, and says what it has done."""
+        worker.send_signal(signal.SIGTERM)
+        out, _ = worker.communicate(timeout=SOON)
+        assert worker.returncode == 0
+        counts: dict[str, int] = json.loads(out)
+        return counts
+
+    def end(self) -> None:
+        for worker in self._running:
+            worker.kill()
+            worker.communicate()
+
+
+@pytest.fixture
+def workers(kafka: Kafka, topic: str, group: str, database: Path) -> Iterator[Workers]:
+    workers = Workers(kafka, topic, group, database)
+    yield workers
+    workers.end()
+
+
+def rows(database: Path) -> int:
+    """About how many there are, at no cost: the table only grows."""
+    if not database.exists():
+        return 0
+    with sqlite3.connect(database) as connection:
+        try:
+            return int(connection.execute("SELECT max(rowid) FROM notifications").fetchone()[0] or 0)
+        except sqlite3.OperationalError:
+            return 0  # not made yet
+
+
+def until(condition: Callable[[], object], timeout: float = SOON) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def exactly(database: Path, sent: list[str]) -> bool:
+    """Whether the database holds each of these ids once, and no other."""
+    with sqlite3.connect(database) as connection:
+        found = [row[0] for row in connection.execute("SELECT message_id FROM notifications")]
+    return sorted(found) == sorted(sent)
+
+
+def test_a_hundred_thousand_notifications_are_stored_exactly_once(
+    kafka: Kafka, topic: str, group: str, database: Path, sender: Sender
+) -> None:
+    names = [notification_topic(topic, "info")]
+    with Persister(kafka.url, names, group=group, sink=SQLiteSink(database), max_wait=0.2) as persister:
+        sender.send(100_000)
+        until(lambda: persister.counts.stored >= 100_000)
+        until(lambda: persister.counts.received == persister.counts.stored)
+    assert exactly(database, sender.sent)
+    with sqlite3.connect(database) as connection:
+        stored = {
+            row[0]: row[1:] for row in connection.execute("SELECT message_id, event_type, payload FROM notifications")
+        }
+    for message_id, one in zip(sender.sent, itertools.cycle(nova_notifications()), strict=False):
+        event_type, payload = stored[message_id]
+        assert (event_type, json.loads(payload)) == (one["event_type"], one["payload"])
+    with Consumer(kafka.url, names, group) as watcher:
+        # Whoever watches the group by its committed offsets sees no lag.
+        until(lambda: (watcher.poll(1, 0.1), watcher.assignment())[1])
+        assert sum(offset or 0 for offset in watcher.committed().values()) == 100_000
+
+
+def test_a_persister_killed_ten_times_stores_everything_exactly_once(
+    database: Path, sender: Sender, workers: Workers
+) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    moments = random.Random(seed)
+    # A static member that comes back takes the place of its dead self; any other waits for that one's session to end.
+    static = {"group.instance.id": "the-one"}
+    with sender.sending(100_000, rate=50_000):  # a backlog, so that it is always busy storing when it is killed
+        for _ in range(10):
+            worker, before = workers.start(**static), rows(database)
+            until(lambda before=before: rows(database) > before)
+            time.sleep(moments.uniform(0.0, 0.4))
+            worker.kill()
+            worker.wait()
+    assert rows(database) < 90_000, "all was stored before the last kill: the test shows less than it says"
+    last = workers.start(**static)
+    until(lambda: rows(database) >= 100_000)
+    workers.leave(last)
+    assert exactly(database, sender.sent)
+
+
+def test_members_join_and_leave_in_the_middle(database: Path, sender: Sender, workers: Workers) -> None:
+    with sender.sending(60_000, rate=5_000) as sending:
+        first = workers.start()
+        until(lambda: rows(database) > 5_000)
+        second = workers.start()
+        until(lambda: rows(database) > 25_000)
+        left = workers.leave(first)
+        assert sending.is_alive(), "all was sent before the first member left"
+    until(lambda: rows(database) >= 60_000)
+    stayed = workers.leave(second)
+    assert exactly(database, sender.sent)
+    assert left["stored"] + stayed["stored"] == 60_000
+    assert min(left["stored"], stayed["stored"]) > 5_000
+    assert left["duplicates"] == stayed["duplicates"] == 0
+
+
+def test_the_partitions_of_a_killed_member_go_to_the_other(database: Path, sender: Sender, workers: Workers) -> None:
+    session = {"session.timeout.ms": 6000}
+    with sender.sending(30_000, rate=3_000):
+        victim, heir = workers.start(**session), workers.start(**session)
+        until(lambda: rows(database) > 10_000)
+        victim.kill()
+    until(lambda: rows(database) >= 30_000)
+    workers.leave(heir)
+    assert exactly(database, sender.sent)
+
+
+def test_a_stopped_persister_that_wakes_up_late_spoils_nothing(
+    database: Path, sender: Sender, workers: Workers
+) -> None:
+    session = {"session.timeout.ms": 6000}
+    with sender.sending(40_000, rate=3_000):
+        sleeper = workers.start(**session)
+        until(lambda: rows(database) > 3_000)
+        _freeze(sleeper, database)
+        frozen = rows(database)
+        heir = workers.start(**session)
+        until(lambda: rows(database) > frozen + 5_000)
+        os.kill(sleeper.pid, signal.SIGCONT)
+    until(lambda: rows(database) >= 40_000)
+    workers.leave(heir)
+    workers.leave(sleeper)
+    assert exactly(database, sender.sent)
+
+
+def _freeze(worker: subprocess.Popen[str], database: Path) -> None:
+    """Stop the process wherever it is, but outside of a transaction: inside, nobody else could go on."""
+    for _ in range(100):
+        os.kill(worker.pid, signal.SIGSTOP)
+        with sqlite3.connect(database, timeout=0.5, isolation_level=None) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+                return
+            except sqlite3.OperationalError:
+                os.kill(worker.pid, signal.SIGCONT)
+                time.sleep(0.01)
+    pytest.fail("the process was always inside a transaction")
+
+
+def test_reading_begins_again_at_a_point_in_time(kafka: Kafka, topic: str, group: str) -> None:
+    kafka.create_topic(topic, partitions=4)
+    with Producer(kafka.url) as producer:
+        producer.send_batch(topic, [f"early {n}" for n in range(2_000)]).result(SOON).raise_for_failures()
+        time.sleep(0.05)  # timestamps are milliseconds
+        moment = time.time()
+        time.sleep(0.05)
+        producer.send_batch(topic, [f"late {n}" for n in range(2_000)]).result(SOON).raise_for_failures()
+    with Consumer(kafka.url, [topic], group) as consumer:
+        first = _read(consumer, 4_000)
+        assert sum(value.startswith(b"early") for value in first) == 2_000
+        for when in (moment, moment - 3600.0):
+            consumer.seek_to_time(when)
+            again = _read(consumer, 2_000 if when == moment else 4_000)
+            assert sorted(again) == sorted(value for value in first if when < moment or value.startswith(b"late"))
+
+
+def _read(consumer: Consumer, count: int) -> list[bytes]:
+    values: list[bytes] = []
+    deadline = time.monotonic() + SOON
+    while len(values) < count:
+        assert time.monotonic() < deadline, f"{len(values)} of {count} records came"
+        values += [value for value in consumer.poll(1_000, 0.5).values() if value is not None]
+    assert not consumer.poll(1, 0.3), "more records came than there are"
+    return values

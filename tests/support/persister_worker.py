@@ -1,0 +1,25 @@
+"""A persister in a process of its own, for tests that end it by a signal: ``python persister_worker.py JSON``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+from rdknotify import Persister, SQLiteSink
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(message)s")
+    job = json.loads(sys.argv[1])
+    persister = Persister(
+        job["url"],
+        job["topics"],
+        group=job["group"],
+        sink=SQLiteSink(job["database"]),
+        batch_size=1000,
+        max_wait=0.2,
+        config=job["config"],
+    )
+    persister.run()
+    counts = persister.counts
+    print(json.dumps({"stored": counts.stored, "duplicates": counts.duplicates, "received": counts.received}))

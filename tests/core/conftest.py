@@ -129,6 +129,7 @@ def make_producer(mock: core.MockCluster) -> Iterator[Callable[..., core.Produce
         made.append(core.Producer({**defaults, **conf}, queue_timeout))
         return made[-1]
 
+    make.made = made  # type: ignore[attr-defined]  # for tests that want the last reference
     yield make
     while made:
         made.pop().shut()
@@ -163,6 +164,7 @@ def join(mock: core.MockCluster) -> Iterator[Callable[..., Member]]:
         members.append(Member({**defaults, **conf}, topics or [TOPIC]))
         return members[-1]
 
+    make.members = members  # type: ignore[attr-defined]  # for tests that want the last reference
     yield make
     while members:
         members.pop().client.shut()

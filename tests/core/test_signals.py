@@ -1,0 +1,93 @@
+"""Ctrl-C is answered within a fraction of a second by every call that can wait."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+SETUP = """
+    import sys, time
+    from rdknotify import _rdknotify as core
+    mock = core.MockCluster(1)
+    mock.set_group_rebalance_delay(0)
+    mock.create_topic("records", 1)
+    base = {"bootstrap.servers": mock.bootstrap_servers}
+    producer = core.Producer({**base, "queue.buffering.max.messages": "1"}, 60)
+    producer.send("records", b"known").result(10)
+    consumer = core.Consumer({**base, "group.id": "g", "partition.assignment.strategy": "cooperative-sticky"})
+    consumer.subscribe(["records"])
+    batch = core.Batch()
+    consumer.poll(batch, 10, 5)
+    kind, partitions, incremental = consumer.take_rebalance()
+    consumer.assign([(*partition, -1) for partition in partitions], incremental)
+    while consumer.poll(batch, 10, 0.2): batch.release()
+    mock.set_broker_rtt(1, 60_000)
+    time.sleep(0.2)
+    delivery = producer.send("records", b"v")
+"""
+
+CALLS = {
+    "send on a full queue": 'producer.send("records", b"w")',
+    "send_batch on a full queue": 'producer.send_batch("records", [b"w"] * 10)',
+    "wait": "delivery.wait()",
+    "result": "delivery.result(60)",
+    "flush": "producer.flush()",
+    "metadata": "producer.metadata(timeout=60)",
+    "cluster_reachable": "producer.cluster_reachable(60)",
+    "create_topics": 'producer.create_topics([("t", 1, 1, {})], 60)',
+    "poll": "consumer.poll(batch, 10, None)",
+    "commit": 'consumer.commit([("records", 0, 1, -1)], 60)',
+    "committed": 'consumer.committed([("records", 0)], 60)',
+    "watermarks": 'consumer.watermarks("records", 0, 60)',
+    "offsets_for_times": 'consumer.offsets_for_times([("records", 0, 0)], 60)',
+    "leave": "while not consumer.leave(60): consumer.unassign(*consumer.take_rebalance()[1:])",
+}
+
+
+def interrupted(call):
+    """How long the call went on after Ctrl-C, in seconds; the process must end well after it."""
+    script = textwrap.dedent(SETUP) + textwrap.dedent("""
+        print("ready", flush=True)
+        try:
+            {call}
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+        finally:
+            producer.shut(2); consumer.shut(2); mock.close()
+    """).replace("{call}", call.replace("\n", "\n    "))
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        assert line(process) == b"ready\n"
+        time.sleep(0.4)
+        assert process.poll() is None, process.communicate()
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert line(process) == b"interrupted\n"
+        took = time.monotonic() - begun
+        assert process.wait(10) == 0, process.stderr.read()
+        return took
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def line(process):
+    read = b""
+    while not read.endswith(b"\n"):
+        assert select.select([process.stdout], [], [], 15)[0], "no output in time"
+        part = os.read(process.stdout.fileno(), 100)
+        assert part, process.stderr.read()
+        read += part
+    return read
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
+def test_ctrl_c(call):
+    assert interrupted(call) < 0.5

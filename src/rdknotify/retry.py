@@ -23,6 +23,9 @@ __all__ = ["DelayLine", "Republisher", "Retries", "create_absent"]
 
 log = logging.getLogger(__name__)
 
+CREATE_TIMEOUT = 5.0
+"""Seconds that a cluster may take to create topics."""
+
 _Record = TypeVar("_Record", bound=ReadRecord)
 _Partition = tuple[str, int]
 
@@ -37,7 +40,7 @@ def create_absent(client: Client, names: Iterable[str]) -> None:
     if not absent:
         return
     try:
-        answers = client.create_topics([(name, -1, -1, {}) for name in absent])
+        answers = client.create_topics([(name, -1, -1, {}) for name in absent], CREATE_TIMEOUT)
     except KafkaError as error:
         answers = [error] * len(absent)
     for name, answer in zip(absent, answers, strict=True):

@@ -7,10 +7,11 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.endpoints import SOON, BatchEndpoint, Endpoint, until
 
 from rdknotify import _rdknotify as core
 from rdknotify.consumer import Consumer
@@ -26,8 +27,6 @@ from rdknotify.url import TransportURL
 
 SOURCE = "notifications.info"
 RETRY = retry_topic(SOURCE, "p")
-SOON = 10.0
-"""Seconds after which something that should happen counts as missing."""
 
 
 @pytest.fixture
@@ -44,35 +43,6 @@ def notifier(url: str) -> Iterator[Notifier]:
         yield notifier
 
 
-Answer = Callable[[str], NotificationResult | None]
-
-
-class Endpoint:
-    """Keeps the event types it gets; ``answer`` says what it returns, and may raise."""
-
-    def __init__(self, answer: Answer = lambda event_type: None) -> None:
-        self.calls: queue.Queue[tuple[Any, ...]] = queue.Queue()
-        self._answer = answer
-
-    def info(self, ctxt: Any, publisher_id: str, event_type: str, payload: Any, metadata: Any) -> Any:
-        self.calls.put((ctxt, publisher_id, event_type, payload, metadata))
-        return self._answer(event_type)
-
-    def seen(self, count: int) -> list[str]:
-        return [self.calls.get(timeout=SOON)[2] for _ in range(count)]
-
-
-class BatchEndpoint:
-    def __init__(self, answer: Callable[[list[str]], Any] = lambda event_types: None) -> None:
-        self.calls: queue.Queue[list[str]] = queue.Queue()
-        self._answer = answer
-
-    def info(self, notifications: list[dict[str, Any]]) -> Any:
-        event_types = [notification["event_type"] for notification in notifications]
-        self.calls.put(event_types)
-        return self._answer(event_types)
-
-
 def requeue(event_type: str) -> NotificationResult | None:
     return NotificationResult.REQUEUE if event_type == "again" else NotificationResult.HANDLED
 
@@ -80,13 +50,6 @@ def requeue(event_type: str) -> NotificationResult | None:
 def fail(event_type: str) -> None:
     if event_type == "bad":
         raise RuntimeError("no such instance")
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.01)
 
 
 def read_all(url: str, topic: str, count: int) -> list[Any]:

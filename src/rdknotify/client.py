@@ -1,4 +1,4 @@
-"""What producers and consumers share: the check at construction, the registry of open clients, the exit of the process."""
+"""What producers and consumers share: the check at construction, and that the exit of the process closes them."""
 
 from __future__ import annotations
 
@@ -133,9 +133,7 @@ def _unreachable(troubles: Iterable[events.Trouble], timeout: float, servers: st
 
 
 def _advice(reason: str) -> str:
-    return next(
-        (advice for pattern, advice in _ADVICE if re.search(pattern, reason, re.IGNORECASE)), _GENERAL_ADVICE
-    )
+    return next((advice for pattern, advice in _ADVICE if re.search(pattern, reason, re.IGNORECASE)), _GENERAL_ADVICE)
 
 
 def _close_all() -> None:

@@ -44,9 +44,7 @@ _EXIT_TIMEOUT = 2.0
 
 # Outages are told by librdkafka's error events; here they need no second word.
 _PASSING = frozenset({"_PARTITION_EOF", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT"})
-_NOT_YET = frozenset(
-    {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "LEADER_NOT_AVAILABLE"}
-)
+_NOT_YET = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "LEADER_NOT_AVAILABLE"})
 _REGROUPING = frozenset(
     {
         "REBALANCE_IN_PROGRESS",
@@ -210,9 +208,7 @@ class Consumer:
     def _check_open(self) -> None:
         # Before any lock: in a forked child it may be held for ever.
         if self.closed:
-            raise ClosedError(
-                f"{self.name} was closed, or made before a fork of this process; make a new one"
-            )
+            raise ClosedError(f"{self.name} was closed, or made before a fork of this process; make a new one")
 
     def _new_batch(self) -> Batch:
         batch = Batch()
@@ -258,11 +254,7 @@ class Consumer:
             self._rewind[topic, partition] = offset
 
     def _seek_back(self) -> None:
-        owned = [
-            (*partition, offset)
-            for partition, offset in self._rewind.items()
-            if partition in self._generations
-        ]
+        owned = [(*partition, offset) for partition, offset in self._rewind.items() if partition in self._generations]
         if owned:
             self._seek(owned, _REQUEST_TIMEOUT)
         self._rewind.clear()
@@ -282,9 +274,7 @@ class Consumer:
                 logger.warning("%s: %s; its records come as soon as it is there", self.name, error)
             return True
         if error.name == "_MAX_POLL_EXCEEDED":
-            logger.warning(
-                "%s: %s; its partitions went to others, polling joins the group again", self.name, error
-            )
+            logger.warning("%s: %s; its partitions went to others, polling joins the group again", self.name, error)
             return True
         return error.retriable or error.name in _PASSING
 
@@ -353,9 +343,7 @@ class Consumer:
 
     def _existing_partitions(self) -> frozenset[shapes.Partition]:
         known = self._core.metadata(None, _REQUEST_TIMEOUT)["topics"]
-        return frozenset(
-            (topic, partition) for topic, partitions in known.items() for partition in partitions
-        )
+        return frozenset((topic, partition) for topic, partitions in known.items() for partition in partitions)
 
     def _latest_starts(self, partitions: Sequence[shapes.Partition]) -> dict[shapes.Partition, int]:
         """Where to start without a committed offset; committed at once, so that a later owner starts there too."""
@@ -403,15 +391,11 @@ class Consumer:
         limit = self._values["commit_timeout"] if timeout is None else timeout
         with self._assignment:
             now = self._generations
-            ours = [
-                position for position in positions if now.get(position[:2], 0) == polled_in.get(position[:2])
-            ]
+            ours = [position for position in positions if now.get(position[:2], 0) == polled_in.get(position[:2])]
             if ours:
                 self._core.commit(ours, limit, wait)
         if len(ours) < len(positions):
-            gone = ", ".join(
-                f"{topic}[{partition}]" for topic, partition, *_ in sorted({*positions} - {*ours})
-            )
+            gone = ", ".join(f"{topic}[{partition}]" for topic, partition, *_ in sorted({*positions} - {*ours}))
             text = f"not committed, because taken away in the meantime: {gone}"
             raise CommitFailed(_ASSIGNMENT_LOST, "_ASSIGNMENT_LOST", text)
 
@@ -426,9 +410,7 @@ class Consumer:
         asked = self.assignment() if partitions is None else partitions
         return _by_partition(self._core.committed(asked, timeout)) if asked else {}
 
-    def position(
-        self, partitions: Sequence[TopicPartition] | None = None
-    ) -> dict[TopicPartition, int | None]:
+    def position(self, partitions: Sequence[TopicPartition] | None = None) -> dict[TopicPartition, int | None]:
         """The offset after the last record polled of each (default: assigned) partition; None before the first."""
         asked = self.assignment() if partitions is None else partitions
         return _by_partition(self._core.positions(asked)) if asked else {}
@@ -467,7 +449,7 @@ class Consumer:
             self._closing.wait(_PAUSE)
 
     def seek_to_time(self, when: datetime | float, timeout: float = _REQUEST_TIMEOUT) -> None:
-        """Read all assigned partitions from their first record at or after ``when``: seconds since the epoch, or a datetime.
+        """Read all assigned partitions from their first record at or after ``when``: a datetime, or seconds of the epoch.
 
         Where there is none yet, reading goes on with the next one that is written. A naive datetime is local time.
         """
@@ -500,7 +482,7 @@ class Consumer:
         """Leave the group, calling ``on_revoked`` for what was assigned, and release. Idempotent; commits nothing.
 
         A poll in progress returns. When the brokers do not answer within ``timeout`` seconds (default:
-        ``close_timeout``) the group finds out by itself after ``session.timeout.ms``. Raises what ``on_revoked`` raises.
+        ``close_timeout``) the group finds out after ``session.timeout.ms``. Raises what ``on_revoked`` raises.
         """
         if self.closed:
             return
@@ -551,7 +533,7 @@ class Consumer:
     def __del__(self) -> None:
         handle: core.Consumer | None = getattr(self, "_core", None)
         if handle is not None and not handle.closed:
-            warnings.warn(f"{self.name} was not closed", ResourceWarning, source=self)
+            warnings.warn(f"{self.name} was not closed", ResourceWarning, stacklevel=2, source=self)
 
 
 def _check_topics(topics: Sequence[str]) -> list[str]:

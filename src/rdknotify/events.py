@@ -103,9 +103,7 @@ class ClientEvents:
         if kind == "stats":
             self._statistics_text = text
             return None
-        return LogLine(
-            logging.WARNING, f"{number} events were dropped: they came faster than they were taken"
-        )
+        return LogLine(logging.WARNING, f"{number} events were dropped: they came faster than they were taken")
 
     def _log(self, level: int, facility: str, text: str) -> LogLine | None:
         # The only reason ever given for a broken handshake is a FAIL line, of level info.

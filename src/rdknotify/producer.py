@@ -31,9 +31,7 @@ class Producer(core.Producer):
 
     exit_rank: ClassVar[int] = 1
 
-    def __init__(
-        self, url: str | TransportURL, *, config: Mapping[str, Any] | None = None, **options: Any
-    ) -> None:
+    def __init__(self, url: str | TransportURL, *, config: Mapping[str, Any] | None = None, **options: Any) -> None:
         settings = resolve(TransportURL.parse(url), "producer", options, config)
         super().__init__(settings.conf, settings.values["queue_timeout"])
         self.exit_timeout: float = settings.values["flush_timeout"]
@@ -61,9 +59,7 @@ class Producer(core.Producer):
         """
         unknown = super().flush(timeout)
         if unknown:
-            raise core.kafka_error(
-                TIMED_OUT, f"{unknown} records have no outcome yet, {timeout:g} s after flush()"
-            )
+            raise core.kafka_error(TIMED_OUT, f"{unknown} records have no outcome yet, {timeout:g} s after flush()")
 
     def close(self, timeout: float | None = None) -> None:
         """Flush, give up what is left after ``timeout`` seconds (default: ``flush_timeout``), release. Idempotent.
@@ -104,8 +100,6 @@ class Producer(core.Producer):
     def __del__(self) -> None:
         events: ClientEvents | None = getattr(self, "events", None)  # None: construction failed early
         if events is not None and not self.closed:
-            warnings.warn(f"{events.name} was not closed", ResourceWarning, source=self)
+            warnings.warn(f"{events.name} was not closed", ResourceWarning, stacklevel=2, source=self)
             if self.in_flight:
-                logger.error(
-                    "%s was not closed: the outcome of %d records is unknown", events.name, self.in_flight
-                )
+                logger.error("%s was not closed: the outcome of %d records is unknown", events.name, self.in_flight)

@@ -1,4 +1,4 @@
-"""The extension against the in-process cluster: clients that answer rebalances, and a check that nothing native leaks."""
+"""The extension against the in-process cluster: clients that answer rebalances; nothing native may leak."""
 
 from __future__ import annotations
 

@@ -233,5 +233,11 @@ def test_memory_is_bounded_while_the_broker_is_away(mock, make_producer, topic):
 def test_error_codes_become_the_exception_a_caller_would_catch(code, name, kind, retriable):
     error = core.kafka_error(code, "because")
     assert type(error) is kind
-    assert (error.code, error.name, error.reason, error.retriable, error.fatal) == (code, name, "because", retriable, False)
+    assert (error.code, error.name, error.reason, error.retriable, error.fatal) == (
+        code,
+        name,
+        "because",
+        retriable,
+        False,
+    )
     assert str(error) == f"because ({name})"

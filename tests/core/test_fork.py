@@ -88,7 +88,7 @@ def indented(code):
 @pytest.mark.parametrize("ending", ["sys.exit(0)", "os._exit(0)"])
 @pytest.mark.parametrize("state", STATES.values(), ids=list(STATES))
 def test_a_child_is_told_and_ends(run_script, state, ending):
-    after = 'mock.set_broker_up(1, True)\n' if "set_broker_up" in state else ""
+    after = "mock.set_broker_up(1, True)\n" if "set_broker_up" in state else ""
     result = run_script(PARENT + "\n" + indented(state) + CHILD.format(ending=ending) + indented(after) + AFTER)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 

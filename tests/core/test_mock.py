@@ -82,4 +82,6 @@ def test_answers_of_one_broker_can_be_late(mock, producer, topic):
 
 def test_versions_and_features():
     assert core.version().startswith("2.")
-    assert {"gzip", "snappy", "lz4", "zstd", "ssl", "sasl_plain", "sasl_scram", "sasl_oauthbearer"} <= {*core.features()}
+    assert {"gzip", "snappy", "lz4", "zstd", "ssl", "sasl_plain", "sasl_scram", "sasl_oauthbearer"} <= {
+        *core.features()
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import signal
 import sqlite3
@@ -44,8 +45,9 @@ def version(verbose: bool) -> None:
 @click.option(
     "--keep", type=click.Path(dir_okay=False, path_type=Path), help="Keep the database here; it must not exist yet."
 )
+@click.option("--verbose", is_flag=True, help="Show the library's log too.")
 @click.pass_context
-def demo(context: click.Context, kafka: str | None, count: int, keep: Path | None) -> None:
+def demo(context: click.Context, kafka: str | None, count: int, keep: Path | None, verbose: bool) -> None:
     """Send notifications through Kafka into SQLite, and check that each is there exactly once.
 
     The exit status is 0 only if the database holds exactly what was sent.
@@ -53,6 +55,9 @@ def demo(context: click.Context, kafka: str | None, count: int, keep: Path | Non
     from rdknotify import demo as job
 
     signal.signal(signal.SIGTERM, _terminate)
+    if not verbose:
+        # What matters is told by the command; the library's log would tear the progress bars apart.
+        logging.getLogger("rdknotify").addHandler(logging.NullHandler())
     context.exit(job.run(kafka, count, keep, rich.console.Console()))
 
 

@@ -9,13 +9,14 @@ id.
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import sqlite3
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from rdknotify.errors import ConfigError, DeliveryError, Timeout
+from rdknotify.errors import ConfigError, DeliveryError, KafkaError, Timeout
 from rdknotify.notifier import Notifier
 from rdknotify.persister import Persister
 from rdknotify.producer import Producer
@@ -38,6 +39,8 @@ from rdknotify.topics import TopicPartition, notification_topic
 from rdknotify.url import TransportURL
 
 __all__ = ["run"]
+
+log = logging.getLogger(__name__)
 
 MEMBERS = 2
 PARTITIONS = {"info": 16, "error": 4}
@@ -69,11 +72,16 @@ class _Tally:
     lost: int = 0
     unknown: int = 0
     seconds: float = 0.0
+    stalled: bool = False
     latencies: list[float] = field(default_factory=list)
 
     @property
     def exact(self) -> bool:
-        return not (self.lost or self.unknown or self.undelivered) and self.stored == self.distinct == len(self.sent)
+        return not (self.lost or self.unknown or self.stalled) and self.stored == self.distinct == len(self.sent)
+
+
+class _Stalled(Exception):
+    """Nothing was stored for too long."""
 
 
 class _TimedSink(SQLiteSink):
@@ -100,8 +108,7 @@ class _TimedSink(SQLiteSink):
 def run(kafka: str | None, count: int, keep: Path | None, console: Console) -> int:
     """Run the main job with ``count`` notifications; returns the exit status.
 
-    Without ``kafka`` (``host:port`` or a transport URL) on the embedded broker. Ctrl-C cleans up and returns
-    130.
+    Without ``kafka`` (``host:port`` or a transport URL) on the embedded broker. Ctrl-C cleans up and returns 130.
     """
     tally = _Tally()
     try:
@@ -109,8 +116,8 @@ def run(kafka: str | None, count: int, keep: Path | None, console: Console) -> i
             path = _database(keep, stack)
             topic = f"rdknotify-demo-{uuid.uuid4().hex[:8]}"
             url, config = _broker(kafka, topic, stack)
-            where = "the embedded broker" if kafka is None else f"Kafka at {url.bootstrap_servers}"
-            console.print(f"{count:,} notifications of Nova -> {where} -> {MEMBERS} persisters -> {keep or 'SQLite'}")
+            where = "the embedded broker" if kafka is None else url.bootstrap_servers
+            console.print(f"{count:,} notifications -> {where} -> {MEMBERS} persisters -> {keep or 'SQLite'}")
             sink = _TimedSink(path)
             with Progress(*_COLUMNS, console=console) as progress:
                 _Job(url, topic, config, sink, tally, progress).run(count)
@@ -120,8 +127,13 @@ def run(kafka: str | None, count: int, keep: Path | None, console: Console) -> i
         console.print(f"[yellow]interrupted[/]: {len(tally.sent):,} sent; everything was stopped and cleaned up")
         return INTERRUPTED
     console.print(_table(tally))
-    console.print("[green]exactly once[/]" if tally.exact else "[red]the database does not hold what was sent[/]")
-    return OK if tally.exact else FAILED
+    if tally.exact:
+        console.print("[green]exactly once[/]")
+        return OK
+    if tally.stalled:
+        console.print(f"[red]given up: nothing was stored for {STALLED:g} s[/]")
+    console.print("[red]the database does not hold what was sent[/]")
+    return FAILED
 
 
 # -- the stage -----------------------------------------------------------------------------------------------
@@ -143,11 +155,21 @@ def _broker(kafka: str | None, topic: str, stack: ExitStack) -> tuple[TransportU
     url = TransportURL.parse(kafka if "://" in kafka else f"kafka://{kafka}")
     names = {notification_topic(topic, priority, url.virtual_host): count for priority, count in PARTITIONS.items()}
     admin = stack.enter_context(closing(Producer(url)))
-    stack.callback(admin.delete_topics, list(names))
+    stack.callback(_delete, admin, list(names))
     for error in admin.create_topics([(name, count, -1, {}) for name, count in names.items()]):
         if error is not None:
             raise error
     return url, {}
+
+
+def _delete(admin: Producer, names: list[str]) -> None:
+    try:
+        refusals = admin.delete_topics(names)
+    except KafkaError as error:
+        refusals = [error] * len(names)
+    for name, refusal in zip(names, refusals, strict=True):
+        if refusal is not None and refusal.name != "UNKNOWN_TOPIC_OR_PART":
+            log.warning("topic %s is left behind: %s", name, refusal)
 
 
 def _embedded(topic: str, stack: ExitStack) -> tuple[TransportURL, dict[str, Any]]:
@@ -155,8 +177,7 @@ def _embedded(topic: str, stack: ExitStack) -> tuple[TransportURL, dict[str, Any
     cluster = stack.enter_context(MockCluster(rebalance_delay=0.3))
     for priority, count in PARTITIONS.items():
         cluster.create_topic(notification_topic(topic, priority), count)
-    # A fetch that found nothing is answered only when its time is over: a real broker answers when a record
-    # comes.
+    # It answers a fetch that found nothing only when its time is over; a real broker does as soon as a record comes.
     return TransportURL.parse(cluster.url), {
         "fetch.wait.max.ms": 20,
         "session.timeout.ms": 3000,
@@ -202,12 +223,15 @@ class _Job:
                 )  # fmt: skip
                 self._members.append(stack.enter_context(member))
             notifier = Notifier(self._url, "nova-compute:demo", [self._topic])
-            stack.callback(_give_up, notifier)
-            self._wait_until(lambda: all(member.partitions for member in self._members))
-            begun = time.monotonic()
-            self._send(notifier, count)
-            self._wait_until(lambda: self._stored >= count - self._tally.undelivered)
-            self._tally.seconds = time.monotonic() - begun
+            stack.callback(self._give_up, notifier)
+            try:
+                self._wait_until(lambda: all(member.partitions for member in self._members))
+                begun = time.monotonic()
+                self._send(notifier, count)
+                self._wait_until(lambda: self._stored >= count - self._tally.undelivered)
+                self._tally.seconds = time.monotonic() - begun
+            except _Stalled:
+                self._tally.stalled = True
 
     def _send(self, notifier: Notifier, count: int) -> None:
         source = itertools.islice(itertools.cycle(nova_notifications()), count)
@@ -219,16 +243,31 @@ class _Job:
             self._wait_until(lambda: len(sent) - self._stored <= WINDOW)
         try:
             notifier.flush(STALLED)
+        except Timeout:
+            raise _Stalled from None
         except DeliveryError as error:
-            self._tally.undelivered = len(error.undelivered) + error.dropped
+            self._note(error)
+
+    def _note(self, error: DeliveryError) -> None:
+        self._tally.undelivered += len(error.undelivered) + error.dropped
+
+    def _give_up(self, notifier: Notifier) -> None:
+        """Close at once: everything was flushed, or after an error or Ctrl-C is of no more use."""
+        try:
+            notifier.close(0)
+        except DeliveryError as error:
+            self._note(error)
+        except Timeout:
+            pass  # its DeliveryError has been raised before
 
     def _wait_until(self, done: Callable[[], bool]) -> None:
-        """Show the progress until ``done``, or until nothing was stored for too long; raises what ended a member."""
-        while True:
-            self._look()
-            if done() or time.monotonic() - self._advanced > STALLED:
-                return
+        """Show the progress until ``done``; raises what ended a member, and _Stalled."""
+        self._look()
+        while not done():
+            if time.monotonic() - self._advanced > STALLED:
+                raise _Stalled
             time.sleep(0.01)
+            self._look()
 
     def _look(self) -> None:
         stored = 0
@@ -240,12 +279,6 @@ class _Job:
         self._progress.update(self._sending, completed=len(self._tally.sent))
         if stored > self._stored:
             self._stored, self._advanced = stored, time.monotonic()
-
-
-def _give_up(notifier: Notifier) -> None:
-    """Close at once: everything was flushed, or after an error or Ctrl-C is of no more use."""
-    with suppress(DeliveryError, Timeout):
-        notifier.close(0)
 
 
 # -- the verdict ---------------------------------------------------------------------------------------------

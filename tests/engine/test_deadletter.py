@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
-from rdknotify.deadletter import DeadLetterFile, DeadLetterLog, read_dead_letters
-from rdknotify.errors import ConfigError
+from rdknotify.consumer import Consumer
+from rdknotify.deadletter import DeadLetterFile, DeadLetterLog, DeadLetters, read_dead_letters
+from rdknotify.errors import ConfigError, PartialDeliveryError
+from rdknotify.producer import Producer
 from rdknotify.provenance import Origin, origin_headers
+from rdknotify.testing import MockCluster
 
 
 @dataclass
@@ -97,3 +100,60 @@ def test_the_log_names_each_record_but_not_its_payload(caplog: pytest.LogCapture
         "(set dead_letter to keep such records)"
         for offset in (41, 42)
     ]
+
+
+def published(cluster: MockCluster, topic: str, count: int) -> list[Any]:
+    with Consumer(cluster.url, [topic], "reader", config={"fetch.wait.max.ms": 20}) as consumer:
+        records: list[Any] = []
+        while len(records) < count:
+            batch = consumer.poll(100, 10.0)
+            assert batch, f"{len(records)} of {count} dead letters came"
+            records += [Read(r.value, r.key, r.headers, r.topic, r.partition, r.offset, r.timestamp) for r in batch]
+        return sorted(records, key=lambda record: int(dict(record.headers)["rdknotify.offset"]))
+
+
+def test_a_topic_gets_them_in_one_go_with_their_reasons(mock_cluster: MockCluster) -> None:
+    with Producer(mock_cluster.url) as producer:
+        letters = DeadLetters(producer, "graveyard")
+        letters.send([Read(offset=n) for n in range(50)], [f"reason {n}" for n in range(50)], "g", attempts=3)
+        letters.close()
+        assert not producer.closed  # it is ours
+    found = published(mock_cluster, "graveyard", 50)
+    assert [dict(record.headers)["rdknotify.reason"] for record in found] == [b"reason %d" % n for n in range(50)]
+    assert {(record.value, record.key) for record in found} == {(b"{broken", b"k\xff")}
+    assert ("none", None) in found[0].headers
+
+
+def test_one_that_no_longer_fits_goes_without_its_value(mock_cluster: MockCluster) -> None:
+    with Producer(mock_cluster.url, config={"message.max.bytes": 2000}) as producer:
+        large = Read(value=b"x" * 1900, offset=1)
+        DeadLetters(producer, "graveyard").send([Read(offset=0), large, Read(offset=2)], "bad", "g")
+    found = published(mock_cluster, "graveyard", 3)
+    assert [record.value for record in found] == [b"{broken", None, b"{broken"]
+    assert dict(found[1].headers)["rdknotify.reason"] == b"bad (its value of 1900 bytes is too large for this topic)"
+    assert Origin.of(found[1]).offset == 1
+
+
+def test_a_refusal_is_raised(mock_cluster: MockCluster) -> None:
+    mock_cluster.create_topic("graveyard", 1)
+    with Producer(mock_cluster.url) as producer:
+        mock_cluster.fail_next("Produce", "TOPIC_AUTHORIZATION_FAILED")
+        with pytest.raises(PartialDeliveryError, match="TOPIC_AUTHORIZATION_FAILED"):
+            DeadLetters(producer, "graveyard").send([Read()], "bad", "g")
+
+
+def test_a_producer_made_for_it_is_made_when_needed_and_closed_with_it(mock_cluster: MockCluster) -> None:
+    made: list[Producer] = []
+
+    def make() -> Producer:
+        made.append(Producer(mock_cluster.url))
+        return made[-1]
+
+    letters = DeadLetters(make)
+    assert made == []
+    letters.send([Read()], "bad", "g")
+    letters.send([Read(offset=42)], "bad", "g")
+    letters.close()
+    letters.close()
+    assert [producer.closed for producer in made] == [True]
+    assert len(published(mock_cluster, "notifications.info.g.dead-letter", 2)) == 2

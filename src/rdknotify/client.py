@@ -48,7 +48,10 @@ _ADVICE = (
         r"certificate|issuer",
         "check that ssl_cafile signed the broker's certificate, and its dates and host names",
     ),
-    (r"PLAINTEXT broker listener", "the listener does not speak TLS: check security_protocol and the port"),
+    (
+        r"PLAINTEXT broker listener|wrong version number",
+        "the listener does not speak TLS: check security_protocol and the port",
+    ),
     (r"response size", "this is not a Kafka port, or it wants TLS: check the port and security_protocol"),
     (r"refused", "check host and port, and that the broker runs"),
     (r"resolve", "check the host name"),

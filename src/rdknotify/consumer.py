@@ -449,7 +449,7 @@ class Consumer:
             self._closing.wait(_PAUSE)
 
     def seek_to_time(self, when: datetime | float, timeout: float = _REQUEST_TIMEOUT) -> None:
-        """Read all assigned partitions from their first record at or after ``when``: a datetime, or seconds of the epoch.
+        """Read all assigned partitions from their first record at or after ``when``: a datetime or epoch seconds.
 
         Where there is none yet, reading goes on with the next one that is written. A naive datetime is local time.
         """

@@ -11,21 +11,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support.waiting import until as _wait
 
 from rdknotify import _rdknotify as core
 from rdknotify.errors import KafkaError
 
 TOPIC = "records"
-Until = Callable[..., Any]
-
-
-def _until(condition: Callable[[], Any], what: str, timeout: float = 10.0) -> Any:
-    """The condition's first true answer; fails after ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"waited {timeout} s in vain until {what}"
-        time.sleep(0.01)
-    return answer
 
 
 class Member:
@@ -75,7 +66,7 @@ class Member:
             now = self.client.assignment()
             return now if len(now) == count else None
 
-        return _until(step, f"{count} partitions are assigned", timeout)
+        return _wait(step, f"{count} partitions are assigned", timeout)
 
     def leave(self, timeout: float = 5.0) -> bool:
         deadline = time.monotonic() + timeout
@@ -91,13 +82,12 @@ def no_native_leaks() -> Iterator[None]:
     before = core.live_handles()
     yield
     gc.collect()
-    _until(lambda: all(count <= before[kind] for kind, count in core.live_handles().items()), "nothing native is left")
+    _wait(lambda: all(count <= before[kind] for kind, count in core.live_handles().items()), "nothing native is left")
 
 
 @pytest.fixture
-def until() -> Until:
-    """``until(condition, what, timeout=10)``: the condition's first true answer."""
-    return _until
+def until() -> Callable[..., Any]:
+    return _wait
 
 
 @pytest.fixture

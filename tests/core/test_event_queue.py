@@ -37,9 +37,9 @@ def test_an_unreachable_broker_is_an_error_and_a_log(make_producer, until):
 
 
 def test_logs_have_a_level_a_facility_and_a_text(make_producer, until):
-    producer = make_producer(**{"debug": "broker"})
+    producer = make_producer(debug="broker")
     logs = taken(producer, until, lambda event: event[0] == "log", "a log line")
-    kind, level, facility, text = logs[0]
+    _, level, facility, text = logs[0]
     assert 0 <= level <= 7
     assert facility.isupper()
     assert text
@@ -47,7 +47,7 @@ def test_logs_have_a_level_a_facility_and_a_text(make_producer, until):
 
 def test_statistics_are_a_document(make_producer, until):
     producer = make_producer(**{"statistics.interval.ms": "100"})
-    (kind, number, nothing, text), *_ = taken(producer, until, lambda event: event[0] == "stats", "statistics")
+    (_, number, nothing, text), *_ = taken(producer, until, lambda event: event[0] == "stats", "statistics")
     assert (number, nothing) == (0, "")
     assert json.loads(text)["type"] == "producer"
 
@@ -63,7 +63,7 @@ def test_taking_is_once_and_never_blocks(make_producer, until):
 
 
 def test_untaken_events_are_bounded_and_the_drop_is_counted(make_producer, until):
-    producer = make_producer(**{"debug": "all"})
+    producer = make_producer(debug="all")
     producer.send_batch("records", [b"v"] * 10).result(10)
     for _ in range(200):
         producer.metadata(timeout=5)
@@ -131,9 +131,7 @@ def raises_fatal(call):
     try:
         call()
     except KafkaError as error:
-        assert error.fatal
-        assert not error.retriable
-        return True
+        return error.fatal and not error.retriable
     return False
 
 

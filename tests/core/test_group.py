@@ -7,7 +7,6 @@ from contextlib import suppress
 
 import pytest
 
-from rdknotify import _rdknotify as core
 from rdknotify.errors import CommitFailed, KafkaError, Timeout
 
 OFFSET_COMMIT = 8

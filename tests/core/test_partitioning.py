@@ -1,4 +1,4 @@
-"""Which partition a record goes to: murmur2 of the key as in Java, or one that the keyless ones stick to for a while."""
+"""Which partition a record goes to: murmur2 of the key as in Java, or one that keyless ones stick to."""
 
 from __future__ import annotations
 

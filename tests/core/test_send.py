@@ -184,7 +184,7 @@ def test_a_full_queue_of_keyed_records_names_indexes_in_the_callers_order(mock, 
     producer.send(topic, b"known").result(10)
     mock.set_broker_up(1, False)
     with pytest.raises(QueueFull) as caught:
-        producer.send_batch(topic, [b"%d" % i for i in range(20)], keys=["k%d" % i for i in range(20)], timeout=0.1)
+        producer.send_batch(topic, [b"%d" % i for i in range(20)], keys=[f"k{i}" for i in range(20)], timeout=0.1)
     enqueued = caught.value.enqueued
     assert len(enqueued) == 7
     mock.set_broker_up(1, True)

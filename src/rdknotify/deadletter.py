@@ -83,6 +83,10 @@ class DeadLetters:
         by_topic: dict[str, list[tuple[ReadRecord, str]]] = {}
         for record, why in _with_reasons(records, reason):
             topic = self._topic or topics.dead_letter_topic(Origin.of(record).topic, group)
+            if record.topic == topic:
+                # Read by a regular expression that matches it: publishing it would go on for ever.
+                log.warning("%s-%d offset %d is a dead letter already: %s", topic, record.partition, record.offset, why)
+                continue
             by_topic.setdefault(topic, []).append((record, why))
         try:
             for topic, letters in by_topic.items():

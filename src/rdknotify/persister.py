@@ -80,6 +80,11 @@ class _Buffer:
         self.bytes = 0
         self.since = math.inf
 
+    @property
+    def size(self) -> int:
+        """Records in hand."""
+        return len(self.rows) + len(self.poison)
+
     def add(self, batch: Batch, rows: list[Row], poison: list[Poison]) -> None:
         if not self.positions:
             self.since = time.monotonic()
@@ -223,7 +228,7 @@ class Persister(Service):
 
     def _step(self) -> None:
         wait = min(STEP_WAIT, max(0.0, self._buffer.since + self._max_wait - time.monotonic()))
-        self._receive(self._batch_size - len(self._buffer.rows), wait)
+        self._receive(self._batch_size - self._buffer.size, wait)
         if self._unrestored or self._due():
             self._patiently(time.monotonic() + self._give_up_after)
 
@@ -231,9 +236,10 @@ class Persister(Service):
         self._patiently(time.monotonic() + min(self._give_up_after, self._stop_timeout / 2), draining=True)
 
     def _close(self) -> None:
-        in_hand = sum(map(len, self._buffer.batches))
-        if in_hand:
-            log.warning("group %s: %d records in hand were not stored; they will be read again", self.group, in_hand)
+        if self._buffer.size:
+            log.warning(
+                "group %s: %d records in hand were not stored; they will be read again", self.group, self._buffer.size
+            )
         self._buffer.clear()
         try:
             if self._consumer is not None:
@@ -261,7 +267,7 @@ class Persister(Service):
     def _due(self) -> bool:
         buffer = self._buffer
         return bool(buffer.positions) and (
-            len(buffer.rows) >= self._batch_size
+            buffer.size >= self._batch_size
             or buffer.bytes >= MAX_BUFFERED_BYTES
             or time.monotonic() >= buffer.since + self._max_wait
         )

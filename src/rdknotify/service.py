@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-from rdknotify.errors import ClosedError, Timeout
+from rdknotify._rdknotify import kafka_error
+from rdknotify.client import TIMED_OUT
+from rdknotify.errors import ClosedError
 
 __all__ = ["Service"]
 
@@ -109,7 +111,7 @@ class Service:
         self.stop()
         limit = self._stop_timeout if timeout is None else timeout
         if not self.wait(limit):
-            raise Timeout(-185, "_TIMED_OUT", f"{self._name} had not ended {limit:g} s after stop()")
+            raise kafka_error(TIMED_OUT, f"{self._name} had not ended {limit:g} s after stop()")
 
     def __enter__(self) -> Any:
         self.start()

@@ -13,11 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.database import ask
 
 from rdknotify import Consumer, Notifier, Persister, Producer, SQLiteSink
 from rdknotify.testing import LocalKafka, RunningKafka
@@ -96,8 +97,13 @@ class Workers:
             "topics": [notification_topic(topic, "info")],
             "group": group,
             "database": str(database),
+            "options": {},
         }
         self._running: list[subprocess.Popen[str]] = []
+
+    def use(self, **options: Any) -> None:
+        """Options of all that are started from now on."""
+        self._job["options"] = options
 
     def start(self, **config: Any) -> subprocess.Popen[str]:
         worker = subprocess.Popen(
@@ -133,11 +139,10 @@ def rows(database: Path) -> int:
     """About how many there are, at no cost: the table only grows."""
     if not database.exists():
         return 0
-    with sqlite3.connect(database) as connection:
-        try:
-            return int(connection.execute("SELECT max(rowid) FROM notifications").fetchone()[0] or 0)
-        except sqlite3.OperationalError:
-            return 0  # not made yet
+    try:
+        return int(ask(database, "SELECT max(rowid) FROM notifications")[0][0] or 0)
+    except sqlite3.OperationalError:
+        return 0  # not made yet
 
 
 def until(condition: Callable[[], object], timeout: float = SOON) -> None:
@@ -149,8 +154,7 @@ def until(condition: Callable[[], object], timeout: float = SOON) -> None:
 
 def exactly(database: Path, sent: list[str]) -> bool:
     """Whether the database holds each of these ids once, and no other."""
-    with sqlite3.connect(database) as connection:
-        found = [row[0] for row in connection.execute("SELECT message_id FROM notifications")]
+    found = [row[0] for row in ask(database, "SELECT message_id FROM notifications")]
     return sorted(found) == sorted(sent)
 
 
@@ -163,10 +167,8 @@ def test_a_hundred_thousand_notifications_are_stored_exactly_once(
         until(lambda: persister.counts.stored >= 100_000)
         until(lambda: persister.counts.received == persister.counts.stored)
     assert exactly(database, sender.sent)
-    with sqlite3.connect(database) as connection:
-        stored = {
-            row[0]: row[1:] for row in connection.execute("SELECT message_id, event_type, payload FROM notifications")
-        }
+    found = ask(database, "SELECT message_id, event_type, payload FROM notifications")
+    stored = {row[0]: row[1:] for row in found}
     for message_id, one in zip(sender.sent, itertools.cycle(nova_notifications()), strict=False):
         event_type, payload = stored[message_id]
         assert (event_type, json.loads(payload)) == (one["event_type"], one["payload"])
@@ -198,7 +200,9 @@ def test_a_persister_killed_ten_times_stores_everything_exactly_once(
     assert exactly(database, sender.sent)
 
 
-def test_members_join_and_leave_in_the_middle(database: Path, sender: Sender, workers: Workers) -> None:
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_members_join_and_leave_in_the_middle(database: Path, sender: Sender, workers: Workers, protocol: str) -> None:
+    workers.use(group_protocol=protocol)
     with sender.sending(60_000, rate=5_000) as sending:
         first = workers.start()
         until(lambda: rows(database) > 5_000)
@@ -247,7 +251,7 @@ def _freeze(worker: subprocess.Popen[str], database: Path) -> None:
     """Stop the process wherever it is, but outside of a transaction: inside, nobody else could go on."""
     for _ in range(100):
         os.kill(worker.pid, signal.SIGSTOP)
-        with sqlite3.connect(database, timeout=0.5, isolation_level=None) as connection:
+        with closing(sqlite3.connect(database, timeout=0.5, isolation_level=None)) as connection:
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute("ROLLBACK")

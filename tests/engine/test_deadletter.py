@@ -134,6 +134,13 @@ def test_one_that_no_longer_fits_goes_without_its_value(mock_cluster: MockCluste
     assert Origin.of(found[1]).offset == 1
 
 
+def test_a_dead_letter_is_not_published_again_and_again(mock_cluster: MockCluster) -> None:
+    with Producer(mock_cluster.url) as producer:
+        again = Read(headers=origin_headers(Read(offset=1), "g", reason="bad"), topic="graveyard", offset=0)
+        DeadLetters(producer, "graveyard").send([again, Read(offset=2)], "bad", "g")
+    assert [Origin.of(record).offset for record in published(mock_cluster, "graveyard", 1)] == [2]
+
+
 def test_a_refusal_is_raised(mock_cluster: MockCluster) -> None:
     mock_cluster.create_topic("graveyard", 1)
     with Producer(mock_cluster.url) as producer:

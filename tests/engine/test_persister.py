@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import signal
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.database import ask
 
 from rdknotify.deadletter import read_dead_letters
 from rdknotify.errors import ClosedError, ConfigError
@@ -88,8 +88,7 @@ def send(producer: Producer, values: Sequence[str], topic: str = TOPIC) -> None:
 
 
 def stored(path: Path) -> list[str]:
-    with sqlite3.connect(path) as database:
-        return sorted(value.decode() for (value,) in database.execute("SELECT value FROM notifications"))
+    return sorted(value.decode() for (value,) in ask(path, "SELECT value FROM notifications"))
 
 
 def until(condition: Callable[[], object], timeout: float = SOON) -> None:
@@ -108,9 +107,8 @@ def test_what_was_sent_is_stored_with_its_origin(cluster: MockCluster, producer:
     assert sent.result(SOON).delivered == 1
     with persister(cluster, SQLiteSink(path)) as running:
         until(lambda: running.counts.stored == 1)
-    with sqlite3.connect(path) as database:
-        row = database.execute('SELECT key, value, headers, topic, "offset" FROM notifications').fetchone()
-        offsets = database.execute("SELECT consumer_group, topic, next_offset FROM notifications_offsets").fetchall()
+    (row,) = ask(path, 'SELECT key, value, headers, topic, "offset" FROM notifications')
+    offsets = ask(path, "SELECT consumer_group, topic, next_offset FROM notifications_offsets")
     assert row == (b"key", b"value", '[["trace", "\\u0001"]]', TOPIC, 0)
     assert offsets == [("g", TOPIC, 1)]
 
@@ -122,9 +120,8 @@ def test_notifications_become_columns(cluster: MockCluster, path: Path) -> None:
     options = {"topics": ["notifications.error"], "group": "g", "max_wait": 0.05, "config": QUICK}
     with Persister(cluster.url, sink=SQLiteSink(path), **options) as running:
         until(lambda: running.counts.stored == 1)
-    with sqlite3.connect(path) as database:
-        database.row_factory = sqlite3.Row
-        row = dict(database.execute("SELECT * FROM notifications").fetchone())
+    columns = [row[1] for row in ask(path, "PRAGMA table_info(notifications)")]
+    row = dict(zip(columns, *ask(path, "SELECT * FROM notifications"), strict=True))
     assert json.loads(row.pop("payload")) == payload
     assert row.pop("timestamp").startswith("20")
     assert row.pop("partition") in range(4)
@@ -146,9 +143,9 @@ def test_it_goes_on_where_the_database_is_and_not_where_kafka_is(
     with persister(cluster, SQLiteSink(path)) as running:
         until(lambda: running.counts.stored == 300)
     send(producer, second)
-    with sqlite3.connect(path) as database:  # as if the last transactions had been lost with the machine
-        database.execute('DELETE FROM notifications WHERE "offset" >= 50')
-        database.execute("UPDATE notifications_offsets SET next_offset = 50")
+    # as if the last transactions had been lost with the machine
+    ask(path, 'DELETE FROM notifications WHERE "offset" >= 50')
+    ask(path, "UPDATE notifications_offsets SET next_offset = 50")
     with persister(cluster, SQLiteSink(path)) as running:
         until(lambda: running.counts.stored == 500)
         time.sleep(0.2)
@@ -241,8 +238,7 @@ def test_poison_without_a_place_is_logged_and_passed(
     with Persister(cluster.url, [TOPIC], sink=SQLiteSink(path), **options) as running:
         until(lambda: running.counts.poison == 1 and running.counts.commits)
     assert f"record skipped by group g: {TOPIC}-" in caplog.text
-    with sqlite3.connect(path) as database:
-        assert database.execute("SELECT next_offset FROM notifications_offsets").fetchall() == [(1,)]
+    assert ask(path, "SELECT next_offset FROM notifications_offsets") == [(1,)]
 
 
 def test_a_row_that_the_database_refuses_is_poison_and_holds_up_no_other(
@@ -317,9 +313,8 @@ def test_a_database_that_is_away_at_the_assignment_is_waited_for(
     send(producer, names("a", 100))
     with persister(cluster, SQLiteSink(path)) as running:
         until(lambda: running.counts.stored == 100)
-    with sqlite3.connect(path) as database:
-        database.execute('DELETE FROM notifications WHERE "offset" >= 10')
-        database.execute("UPDATE notifications_offsets SET next_offset = 10")
+    ask(path, 'DELETE FROM notifications WHERE "offset" >= 10')
+    ask(path, "UPDATE notifications_offsets SET next_offset = 10")
     sink = FlakySink(path)
     sink.down = True
     with persister(cluster, sink) as running:
@@ -334,9 +329,9 @@ def test_a_database_that_went_back_is_filled_again(cluster: MockCluster, produce
     send(producer, names("a", 100))
     with persister(cluster, SQLiteSink(path)) as running:
         until(lambda: running.counts.stored == 100)
-        with sqlite3.connect(path) as database:  # as a fail-over to a replica that lagged
-            database.execute('DELETE FROM notifications WHERE "offset" >= 10')
-            database.execute("UPDATE notifications_offsets SET next_offset = 10")
+        # as a fail-over to a replica that lagged
+        ask(path, 'DELETE FROM notifications WHERE "offset" >= 10')
+        ask(path, "UPDATE notifications_offsets SET next_offset = 10")
         send(producer, names("b", 20))
         until(lambda: len(stored(path)) == 120)
     assert stored(path) == names("a", 100) + names("b", 20)
@@ -376,8 +371,7 @@ def test_a_topic_made_anew_is_noticed(cluster: MockCluster, producer: Producer, 
     send(producer, names("a", 10))
     with persister(cluster, SQLiteSink(path)) as running:
         until(lambda: running.counts.stored == 10)
-    with sqlite3.connect(path) as database:
-        database.execute("UPDATE notifications_offsets SET next_offset = 1000")  # beyond the end of the new topic
+    ask(path, "UPDATE notifications_offsets SET next_offset = 1000")  # beyond the end of the new topic
     running = persister(cluster, SQLiteSink(path))
     running.start()
     with pytest.raises(SinkError, match="begins at offset 0, but the database holds 1000: the topic was deleted"):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.database import ask
 
 from rdknotify.errors import ClosedError, ConfigError
 from rdknotify.sinks import OffsetsBehind, RowRefused, SinkError, Span
@@ -26,10 +27,7 @@ def rows(start: int, stop: int, partition: int = 0) -> list[tuple[object, ...]]:
 
 
 def content(path: Path) -> list[tuple[object, ...]]:
-    with sqlite3.connect(path) as database:
-        return database.execute(
-            'SELECT id, size, topic, partition, "offset" FROM notifications ORDER BY 4, 5'
-        ).fetchall()
+    return ask(path, 'SELECT id, size, topic, partition, "offset" FROM notifications ORDER BY 4, 5')
 
 
 @pytest.fixture
@@ -84,15 +82,13 @@ def test_a_member_that_lost_its_partition_spoils_nothing(sink: SQLiteSink, path:
 
 def test_a_database_that_went_back_is_noticed_and_left_alone(sink: SQLiteSink, path: Path) -> None:
     sink.store("g", rows(0, 10), {T0: Span(None, 10)})
-    with sqlite3.connect(path) as database:
-        database.execute('DELETE FROM notifications WHERE "offset" >= 4')
-        database.execute("UPDATE notifications_offsets SET next_offset = 4")
+    ask(path, 'DELETE FROM notifications WHERE "offset" >= 4')
+    ask(path, "UPDATE notifications_offsets SET next_offset = 4")
     with pytest.raises(OffsetsBehind, match="t-0 it holds offset 4, but 10 was stored") as caught:
         sink.store("g", rows(10, 12) + rows(0, 1, 1), {T0: Span(10, 12), T1: Span(None, 1)})
     assert caught.value.partitions == [T0]
     assert content(path) == rows(0, 4)
-    with sqlite3.connect(path) as database:
-        database.execute("DELETE FROM notifications_offsets")
+    ask(path, "DELETE FROM notifications_offsets")
     with pytest.raises(OffsetsBehind, match="holds offset None"):
         sink.store("g", rows(10, 12), {T0: Span(10, 12)})
 
@@ -163,6 +159,7 @@ def test_it_says_when_it_is_used_closed(path: Path) -> None:
         sink.store("g", rows(0, 1), {T0: Span(None, 1)})
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_it_says_when_it_is_used_in_a_fork(sink: SQLiteSink) -> None:
     child = os.fork()
     if child == 0:

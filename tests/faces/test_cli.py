@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from support.database import ask
 
 from rdknotify import _rdknotify, demo
 from rdknotify.sinks import SinkError, Span
@@ -64,11 +65,10 @@ def test_the_demo_stores_what_it_sends_and_keeps_it(tmp_path: Path) -> None:
     assert {shown[name] for name in ("sent", "delivered", "stored", "distinct")} == {f"{COUNT:,}"}
     assert (shown["lost"], shown["duplicated"]) == ("0", "0")
     assert shown.keys() >= {"notifications/s", "end to end p50", "end to end p99"}
-    with sqlite3.connect(kept) as database:
-        (rows, types, partitions) = database.execute(
-            "SELECT count(DISTINCT message_id), count(DISTINCT event_type), count(DISTINCT partition) "
-            "FROM notifications"
-        ).fetchone()
+    ((rows, types, partitions),) = ask(
+        kept,
+        "SELECT count(DISTINCT message_id), count(DISTINCT event_type), count(DISTINCT partition) FROM notifications",
+    )
     assert rows == COUNT
     assert types > 100
     assert partitions > 1
@@ -124,13 +124,10 @@ def test_an_interrupted_demo_cleans_up(tmp_path: Path, number: signal.Signals, s
 
 
 def _stored_some(folder: Path) -> bool:
-    for path in folder.glob("*/demo.db"):
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
-            try:
-                return bool(database.execute("SELECT 1 FROM notifications LIMIT 1").fetchone())
-            except sqlite3.OperationalError:
-                return False
-    return False
+    try:
+        return any(ask(path, "SELECT 1 FROM notifications LIMIT 1") for path in folder.glob("*/demo.db"))
+    except sqlite3.OperationalError:
+        return False  # the table is not there yet
 
 
 class LosingSink(demo._TimedSink):

@@ -19,6 +19,7 @@ if __name__ == "__main__":
         batch_size=1000,
         max_wait=0.2,
         config=job["config"],
+        **job["options"],
     )
     persister.run()
     counts = persister.counts

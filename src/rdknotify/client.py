@@ -9,7 +9,7 @@ import os
 import re
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 from rdknotify import _rdknotify as core
@@ -128,9 +128,8 @@ def _refused(trouble: events.Trouble, servers: str) -> KafkaError:
     return AuthenticationError(_REFUSALS[name], name, text)
 
 
-def _unreachable(troubles: Iterable[events.Trouble], timeout: float, servers: str) -> KafkaError:
-    told = [trouble.text for trouble in troubles if trouble.name != "_ALL_BROKERS_DOWN"]
-    reason = told[-1] if told else "no answer"
+def _unreachable(troubles: Sequence[events.Trouble], timeout: float, servers: str) -> KafkaError:
+    reason = troubles[-1].text if troubles else "no answer"
     text = f"no Kafka at {servers} within connect_timeout={timeout:g} s: {reason}; {_advice(reason)}"
     return core.kafka_error(TIMED_OUT, text)
 
@@ -149,7 +148,7 @@ def _close_all() -> None:
             try:
                 client.close(min(client.exit_timeout, remaining(deadline)))
             except (RdNotifyError, KeyboardInterrupt) as error:
-                events.logger.error("%s at exit: %s", client.events.name, error or "interrupted")
+                events.logger.error("%s at exit: %s", client.events.name, str(error) or "interrupted")
     events.stop()
 
 

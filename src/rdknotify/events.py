@@ -76,7 +76,7 @@ class ClientEvents:
 
     @property
     def troubles(self) -> list[Trouble]:
-        """The latest errors and warnings, oldest first."""
+        """The latest errors and warnings that give a reason, oldest first."""
         with self._lock:
             return list(self._recent)
 
@@ -112,7 +112,8 @@ class ClientEvents:
         return LogLine(level, f"{facility}: {text}")
 
     def _trouble(self, level: int, name: str, text: str) -> LogLine | None:
-        self._recent.append(Trouble(name, text))
+        if name != "_ALL_BROKERS_DOWN":  # says nothing, and so often that it would push out the reasons
+            self._recent.append(Trouble(name, text))
         # Times and counts in the text would make each repeat look new.
         subject = "" if name == "_ALL_BROKERS_DOWN" else text.partition(" (after ")[0]
         now = time.monotonic()

@@ -57,6 +57,7 @@ def test_repeats_are_told_once_in_a_while_with_their_count(monkeypatch):
     assert absorbed(client, outage, *failed) == []
     clock[0] += 2
     lines = absorbed(client, outage, failed[0])
+    assert client.troubles[-1].name == "_TRANSPORT"
     assert [line.text.rpartition(" (")[2] for line in lines] == ["20 more since last told)", "9 more since last told)"]
 
 

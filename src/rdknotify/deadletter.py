@@ -1,5 +1,4 @@
-"""Dead letters: records that cannot be handled leave their partition here, with the reason, and are never
-lost silently.
+"""Dead letters: records that cannot be handled go here, with the reason, and are never lost silently.
 
 Three places, one protocol: a Kafka topic (:class:`DeadLetters`), a file (:class:`DeadLetterFile`), or nowhere
 but the log (:class:`DeadLetterLog`). ``send`` returns only when the records are safe there, so that their
@@ -77,9 +76,7 @@ class DeadLetters:
     def send(
         self, records: Sequence[ReadRecord], reason: str | Sequence[str], group: str, attempts: int | None = None
     ) -> None:
-        """Publish and wait for the outcomes; raises PartialDeliveryError or Timeout when one is not known to
-        be kept.
-        """
+        """Publish and wait for the outcomes. Raises PartialDeliveryError when one is not known to be kept."""
         by_topic: dict[str, list[tuple[ReadRecord, str]]] = {}
         for record, why in _with_reasons(records, reason):
             topic = self._topic or topics.dead_letter_topic(Origin.of(record).topic, group)

@@ -32,9 +32,7 @@ __all__ = ["Persister", "PersisterCounts"]
 log = logging.getLogger(__name__)
 
 MAX_BUFFERED_BYTES = 32 * 1024 * 1024
-"""Stored at once when the rows in hand hold this much, whatever ``batch_size`` says: bounds memory for large
-records.
-"""
+"""Rows in hand that hold this much are stored at once, whatever ``batch_size`` says: bounds memory."""
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 10.0
 """Seconds between two tries of a database that fails: doubled each time, with jitter."""
@@ -377,9 +375,7 @@ class Persister(Service):
         self._unrestored.clear()
 
     def _flush(self) -> None:
-        """Dead letters first, then rows and offsets in one transaction, then Kafka's offsets for whoever
-        watches the lag.
-        """
+        """Dead letters, then rows and offsets in one transaction, then Kafka's offsets for whoever watches the lag."""
         buffer = self._buffer
         if not buffer.positions:
             return
@@ -413,8 +409,7 @@ class Persister(Service):
     def _sift(self, rows: list[Row]) -> list[Poison]:
         """Store the rows that the database takes, in ever smaller parts; returns the others.
 
-        The offsets wait: until they are stored, a crash only means that the rows are read, and left out, once
-        more.
+        The offsets wait: until they are stored, a crash only means that the rows are read, and left out, once more.
         """
         try:
             self._count(self._sink.store(self.group, rows, {}), len(rows))

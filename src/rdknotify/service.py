@@ -1,6 +1,4 @@
-"""Work that goes on until it is told to stop: what :class:`~rdknotify.Listener` and
-:class:`~rdknotify.Persister` share.
-"""
+"""Work that goes on until it is told to stop: what a listener and a persister have in common."""
 
 from __future__ import annotations
 
@@ -105,8 +103,9 @@ class Service:
         return True
 
     def close(self, timeout: float | None = None) -> None:
-        """Stop, and wait at most ``timeout`` seconds (default: the stop timeout); raises Timeout when that
-        was too short.
+        """Stop, and wait for at most ``timeout`` seconds (default: the stop timeout).
+
+        Raises Timeout when that was too short, and what ``wait()`` raises.
         """
         self.stop()
         limit = self._stop_timeout if timeout is None else timeout

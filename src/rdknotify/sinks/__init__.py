@@ -74,8 +74,7 @@ class Sink(Protocol):
         """The offsets held for this group, for those of the partitions that have one."""
 
     def store(self, group: str, rows: Sequence[tuple[Any, ...]], spans: Mapping[TopicPartition, Span]) -> int:
-        """Add the rows and set the offsets to each span's ``next`` in ONE transaction; returns how many rows
-        were new.
+        """Add the rows and set the offsets to each span's ``next``, in ONE transaction; returns how many were new.
 
         A row is the schema's columns (:attr:`Schema.columns`, so the last three are topic, partition and
         offset). A row is left out if one with its message id (:attr:`Schema.message_id`) or with its topic,

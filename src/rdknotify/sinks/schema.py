@@ -1,6 +1,4 @@
-"""What a persister makes of a record: the columns of a row, and a function that fills them or finds the
-record poison.
-"""
+"""What a persister makes of a record: the columns of a row, and a function that fills them or finds it poison."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ __all__ = ["NOTIFICATION", "RAW", "Column", "Poison", "Row", "Schema"]
 Row = tuple[Any, ...]
 
 Kind = Literal["text", "integer", "real", "blob", "json", "timestamp"]
-"""What a column holds: ``str``, ``int``, ``float``, ``bytes``, JSON text as ``str``, ISO 8601 text in UTC as
-``str``.
-"""
+"""What a column holds: ``str``, ``int``, ``float``, ``bytes``, and as ``str`` JSON text or ISO 8601 text in UTC."""
 
 
 class Column(NamedTuple):
@@ -108,8 +104,7 @@ def _notification(record: Record) -> Row:
 
 
 def _json(payload: Any) -> str:
-    # Decoded JSON: orjson refuses only integers beyond 64 bits and lone surrogates. It makes NaN null, which
-    # JSON columns need.
+    # Of decoded JSON, orjson refuses long integers and lone surrogates only; NaN becomes null, as JSON columns need.
     try:
         return orjson.dumps(payload).decode()
     except TypeError:

@@ -132,6 +132,8 @@ class SQLiteSink:
 
     def _prepare(self, schema: Schema) -> None:
         database = self._database()
+        # While it is empty: rows of 2 KB fill pages of 4 KiB, SQLite's default, badly (a third more time and disk).
+        database.execute("PRAGMA page_size = 16384")
         self._patiently(lambda: database.execute("PRAGMA journal_mode = WAL"))
         database.execute("PRAGMA synchronous = NORMAL")
         names = [column.name for column in schema.columns]

@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from rdknotify import options as option_table
 from rdknotify import service
 from rdknotify._rdknotify import Record
 from rdknotify.consumer import Consumer
@@ -22,6 +21,7 @@ from rdknotify.deadletter import DeadLetterLog, DeadLetters, DeadLetterSink
 from rdknotify.dispatch import Dispatcher, NotificationResult
 from rdknotify.envelope import Notification, decode
 from rdknotify.errors import CommitFailed, ConfigError, EnvelopeError, KafkaError, Timeout
+from rdknotify.options import for_role, resolve
 from rdknotify.provenance import Origin
 from rdknotify.retry import DelayLine, Republisher, Retries, create_absent
 from rdknotify.topics import TopicPartition, check_name, notification_topic
@@ -130,6 +130,9 @@ class Listener(service.Service):
     exception is logged and treated as ``REQUEUE``. Publishing a retry or dead letter is confirmed before
     the commit; if Kafka refuses it, the listener ends with that error and nothing is committed.
 
+    While endpoints work nothing is polled: if what one poll took (``max_poll_records``) keeps them longer
+    than librdkafka's ``max.poll.interval.ms`` (5 minutes), the group takes its partitions away.
+
     ``run()``, ``start()``, ``stop()``, ``wait()``, ``close()``: see :class:`~rdknotify.service.Service`.
     Options: those of a consumer, and of the producer of retries and dead letters.
 
@@ -169,18 +172,15 @@ class Listener(service.Service):
         config: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        _check(topics, settle, batch_size, batch_timeout, max_deliveries, retry_delay)
-        if isinstance(dead_letter, str):
-            check_name(dead_letter, dead_letter=dead_letter)
-        for_producer = option_table.for_role(options, "producer")
-        for_consumer = option_table.for_role(options, "consumer")
-        option_table.resolve(url, "producer", for_producer, config)
-        values = option_table.resolve(url, "consumer", for_consumer, config).values
+        _check(topics, settle, batch_size, batch_timeout, max_deliveries, retry_delay, dead_letter)
+        self._url = url
+        self._producer_options = {"config": config, **for_role(options, "producer")}
+        self._consumer_options = {"config": config, **for_role(options, "consumer")}
+        # Checked now, though the clients are made later.
+        resolve(url, "producer", for_role(options, "producer"), config)
+        values = resolve(url, "consumer", for_role(options, "consumer"), config).values
         self.group: str = pool or values["consumer_group"]
         super().__init__(f"listener {self.group}", stop_timeout)
-        self._url = url
-        self._producer_options = {"config": config, **for_producer}
-        self._consumer_options = {"config": config, **for_consumer}
         self._max_records: int = values["max_poll_records"]
         self._batch = batch_size is not None or batch_timeout is not None
         self._dispatcher = Dispatcher(endpoints, batch=self._batch)
@@ -231,13 +231,13 @@ class Listener(service.Service):
     # -- taking --------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        released = self._release()
-        wait = 0.0 if released else self._collector.wait(self._idle_wait(), time.monotonic())
-        arrived = self._poll(wait)
+        # Released before the poll and kept where a rebalance inside the poll can take them away.
+        self._collector.add(self._release(), time.monotonic())
+        arrived = self._poll(self._collector.wait(self._idle_wait(), time.monotonic()))
         self.counts.received += len(arrived)
         if self._retries.topics:
             arrived = self._hold(arrived)
-        self._collector.add(released + arrived, time.monotonic())
+        self._collector.add(arrived, time.monotonic())
 
     def _poll(self, wait: float) -> list[Record]:
         try:
@@ -417,6 +417,7 @@ def _check(
     batch_timeout: float | None,
     max_deliveries: int,
     retry_delay: float,
+    dead_letter: str | bool | None,
 ) -> None:
     if isinstance(names, str) or not names:
         raise ConfigError(f"topics={names!r}: give a list of at least one topic, as ['notifications']")
@@ -430,3 +431,5 @@ def _check(
         raise ConfigError(f"max_deliveries={max_deliveries!r}: must be at least 1")
     if retry_delay < 0:
         raise ConfigError(f"retry_delay={retry_delay!r}: must be 0 seconds or more")
+    if isinstance(dead_letter, str):
+        check_name(dead_letter, dead_letter=dead_letter)

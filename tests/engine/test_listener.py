@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from rdknotify import _rdknotify as core
 from rdknotify.consumer import Consumer
 from rdknotify.dispatch import NotificationResult
 from rdknotify.errors import ConfigError, PartialDeliveryError
-from rdknotify.listener import Listener
+from rdknotify.listener import Collector, Listener
 from rdknotify.notifier import Notifier
 from rdknotify.producer import Producer
 from rdknotify.provenance import Origin
@@ -131,6 +132,32 @@ def test_what_was_collected_for_a_batch_is_handed_out_at_the_stop(url: str, noti
         notifier.info({}, "waiting", {})
         until(lambda: listener.counts.received == 1)
     assert endpoint.calls.get_nowait() == ["waiting"], 'settle="before" has committed it: it is now or never'
+
+
+def collected(count: int, partition: int = 0) -> list[Any]:
+    return [SimpleNamespace(topic=SOURCE, partition=partition, offset=offset) for offset in range(count)]
+
+
+def test_a_collector_is_ready_when_it_is_full_or_the_first_has_waited() -> None:
+    collector = Collector(3, patience=2.0)
+    records = collected(4)
+    collector.add(records[:2], now=10.0)
+    assert (collector.room(500), collector.wait(5.0, 11.0)) == (1, 1.0)
+    assert collector.take(11.9) == []
+    assert collector.take(12.0) == records[:2]
+    collector.add(records, now=20.0)
+    assert collector.take(20.0) == records[:3]
+    assert collector.take(20.0) == [] and collector.take(20.0, all_of_it=True) == records[3:]
+    assert (collector.room(500), collector.wait(5.0, 20.0)) == (3, 5.0)
+
+
+def test_a_collector_without_a_size_hands_out_at_once_what_was_not_taken_away() -> None:
+    collector = Collector(None, patience=0.0)
+    kept = collected(2, partition=1)
+    collector.add(collected(2, partition=0) + kept, now=1.0)
+    collector.forget({(SOURCE, 0)})
+    assert collector.room(500) == 500
+    assert collector.take(1.0) == kept
 
 
 # -- settle="before" ---------------------------------------------------------------------------------------

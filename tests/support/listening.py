@@ -1,7 +1,8 @@
 """A listener in a process of its own: ``listening.py URL TOPIC FILE OPTIONS [DIE_AT]``.
 
-Each notification that reaches its endpoint is a line of FILE, written before anything else happens: its event type. OPTIONS
-are the listener's, as JSON. In the call of number DIE_AT it kills itself as ``kill -9`` does; SIGTERM ends it in order.
+Each notification that reaches its endpoint is a line of FILE, written before anything else happens: its
+event type. OPTIONS are the listener's, as JSON. In the call of number DIE_AT it kills itself as ``kill -9``
+does; SIGTERM ends it in order.
 """
 
 from __future__ import annotations

@@ -164,12 +164,7 @@ class Persister(Service):
         config: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        if isinstance(topics, str) or not topics:
-            raise ConfigError(f"topics={topics!r}: give a list of at least one topic, as ['notifications.info']")
-        if batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size!r}: must be at least 1 record")
-        if max_wait < 0:
-            raise ConfigError(f"max_wait={max_wait!r}: must be 0 seconds or more")
+        _check(topics, batch_size, max_wait)
         for_producer = option_table.for_role(options, "producer")
         option_table.resolve(url, "producer", for_producer, config)
         for_consumer = option_table.for_role(options, "consumer")
@@ -432,6 +427,15 @@ class Persister(Service):
             self._consumer.commit(positions, wait=self.stopping)
         except KafkaError as error:
             log.info("group %s: stored, but Kafka's own offsets lag behind: %s", self.group, error)
+
+
+def _check(topics: Sequence[str], batch_size: int, max_wait: float) -> None:
+    if isinstance(topics, str) or not topics:
+        raise ConfigError(f"topics={topics!r}: give a list of at least one topic, as ['notifications.info']")
+    if batch_size < 1:
+        raise ConfigError(f"batch_size={batch_size!r}: must be at least 1 record")
+    if max_wait < 0:
+        raise ConfigError(f"max_wait={max_wait!r}: must be 0 seconds or more")
 
 
 def _dead_letters(where: Any, make_producer: Callable[[], Republisher]) -> DeadLetterSink:

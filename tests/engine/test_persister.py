@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import threading
 import time
@@ -161,6 +162,15 @@ def test_an_empty_database_gets_everything_whatever_kafka_has_committed(
         with persister(cluster, SQLiteSink(tmp_path / name)) as running:
             until(lambda: running.counts.stored == 100)
         assert stored(tmp_path / name) == names("a", 100)
+
+
+def test_start_latest_passes_over_what_was_there_before(cluster: MockCluster, producer: Producer, path: Path) -> None:
+    send(producer, names("old", 20))
+    with persister(cluster, SQLiteSink(path), start="latest") as running:
+        until(lambda: (send(producer, ["probe"]), running.counts.stored)[1])  # it has found the ends
+        send(producer, names("new", 20))
+        until(lambda: "new0019" in stored(path))
+    assert {value for value in stored(path) if value != "probe"} == set(names("new", 20))
 
 
 def test_rows_are_gathered_up_to_the_size_and_no_longer_than_the_wait(
@@ -376,6 +386,21 @@ def test_a_topic_made_anew_is_noticed(cluster: MockCluster, producer: Producer, 
     running.start()
     with pytest.raises(SinkError, match="begins at offset 0, but the database holds 1000: the topic was deleted"):
         running.wait(SOON)
+
+
+def test_what_is_no_longer_on_the_log_is_warned_of(
+    cluster: MockCluster, producer: Producer, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.create_topic("short", partitions=1)
+    send(producer, ["first"], "short")
+    with persister(cluster, SQLiteSink(path), topics=["short"]) as running:
+        until(lambda: running.counts.stored == 1)
+    for _ in range(8):  # the log keeps 5 MiB
+        producer.send("short", b"x" * 900_000).result(SOON).raise_for_failures()
+    producer.send("short", b"last").result(SOON).raise_for_failures()
+    with persister(cluster, SQLiteSink(path), topics=["short"]) as running:
+        until(lambda: ask(path, "SELECT 1 FROM notifications WHERE value = CAST('last' AS BLOB)"))
+    assert re.search(r"short-0 begins at offset [2-9], not at 1 which the database holds", caplog.text)
 
 
 # -- the group -----------------------------------------------------------------------------------------------

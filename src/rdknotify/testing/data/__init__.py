@@ -12,6 +12,6 @@ __all__ = ["nova_notifications"]
 
 @lru_cache(maxsize=1)
 def nova_notifications() -> tuple[dict[str, Any], ...]:
-    """140 dicts with ``priority``, ``publisher_id``, ``event_type`` and ``payload``, shared by all: do not change them."""
+    """140 dicts with ``priority``, ``publisher_id``, ``event_type`` and ``payload``, for all: do not change them."""
     text = files(__name__).joinpath("nova-notifications.jsonl").read_text(encoding="utf-8")
     return tuple(json.loads(line) for line in text.splitlines())

@@ -7,6 +7,8 @@ import logging
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -485,6 +487,23 @@ def test_a_second_interrupt_ends_it_at_once(cluster: MockCluster, producer: Prod
         running.run()
     thread.join()
     assert time.monotonic() - begun < SOON
+
+
+def test_the_end_of_the_program_stores_what_is_in_hand(cluster: MockCluster, producer: Producer, path: Path) -> None:
+    send(producer, names("a", 10))
+    program = f"""
+import time
+from rdknotify import Persister, SQLiteSink
+from rdknotify.sinks.schema import RAW
+p = Persister({cluster.url!r}, [{TOPIC!r}], group="g", sink=SQLiteSink({str(path)!r}), schema=RAW, max_wait=60.0)
+p.start()
+while p.counts.received < 10:
+    time.sleep(0.01)
+assert p.counts.stored == 0
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=SOON, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert stored(path) == names("a", 10)
 
 
 def test_it_has_one_life(cluster: MockCluster, path: Path) -> None:

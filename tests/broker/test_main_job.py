@@ -262,6 +262,20 @@ def _freeze(worker: subprocess.Popen[str], database: Path) -> None:
     pytest.fail("the process was always inside a transaction")
 
 
+def test_the_demo_does_the_same_on_this_broker_and_leaves_no_topic(kafka: Kafka) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "rdknotify", "demo", "--kafka", kafka.bootstrap_servers, "--count", "5000"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "exactly once" in done.stdout
+    with Producer(kafka.url) as client:
+        until(lambda: not [name for name in client.metadata()["topics"] if name.startswith("rdknotify-demo-")])
+
+
 def test_reading_begins_again_at_a_point_in_time(kafka: Kafka, topic: str, group: str) -> None:
     kafka.create_topic(topic, partitions=4)
     with Producer(kafka.url) as producer:

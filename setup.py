@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -23,18 +24,24 @@ class SourceDistribution(sdist):
 
 
 def extension() -> Extension:
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        raise librdkafka.BuildError(
+            "Python's headers are missing: install python3-dev (Debian, Ubuntu) or python3-devel (Fedora)"
+        )
     prefix = librdkafka.build()
     info = json.loads((prefix / librdkafka.INFO).read_text())
     root = Path(__file__).parent
+    archives = [os.path.relpath(archive, root) for archive in (prefix / "lib").glob("*.a")]
     return Extension(
         "rdknotify._rdknotify",
         ["src/_rdknotify.pyx"],
         include_dirs=[os.path.relpath(prefix / "include", root)],
-        extra_objects=[os.path.relpath(archive, root) for archive in (prefix / "lib").glob("*.a")],
+        extra_objects=archives,
         libraries=info["libraries"],
+        library_dirs=info["library_dirs"],
         extra_compile_args=["-O3", "-g0", "-fvisibility=hidden"],
         extra_link_args=["-Wl,--exclude-libs,ALL", "-s"] if sys.platform == "linux" else [],
-        depends=[str(path.relative_to(root)) for path in (root / "src").glob("core/*.pxi")],
+        depends=[*archives, *(str(path.relative_to(root)) for path in (root / "src").glob("core/*.pxi"))],
     )
 
 

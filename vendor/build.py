@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 """Obtain librdkafka's source as pinned in recipe.json, build it as one static library, print where it is.
 
-Needs Python, a C compiler, the headers of OpenSSL and zlib, and npm unless the source is at hand. Standard library only.
+Needs Python, a C compiler, the headers of OpenSSL and zlib, and npm unless the source is at hand.
 
-The source comes from the first of: the folder RDKNOTIFY_LIBRDKAFKA_SRC; ``source/`` beside this file (in an sdist); the
-npm package of the recipe, whose checksum is verified. With RDKNOTIFY_LIBRDKAFKA=system the library that pkg-config finds
-is used instead. RDKNOTIFY_WITHOUT=ssl (or zlib, zstd ...) leaves a feature out; nothing is ever left out silently.
+The source is the first of:
+  the folder RDKNOTIFY_LIBRDKAFKA_SRC;
+  with RDKNOTIFY_LIBRDKAFKA=system none: the library that pkg-config finds is linked;
+  source/ beside this file, as in an sdist;
+  the npm package of the recipe, whose checksum is verified.
+RDKNOTIFY_WITHOUT=ssl (or zlib, zstd ..., with commas) leaves a feature out; nothing is ever left out silently.
+CC and AR name the compiler and the archiver.
 """
 
 from __future__ import annotations
@@ -78,12 +82,16 @@ def main() -> None:
 
 def build() -> Path:
     """The prefix of the static library, built unless it is there; prints the features. Raises BuildError."""
-    if os.environ.get("RDKNOTIFY_LIBRDKAFKA") == "system":
+    given = _given()
+    way = os.environ.get("RDKNOTIFY_LIBRDKAFKA", "")
+    if way not in ("", "system"):
+        raise BuildError(f"RDKNOTIFY_LIBRDKAFKA={way}: the only value is system; unset it to build from source")
+    if way and not given:
         return _describe(_system())
     compiler = Compiler()
     features = _features(compiler)
-    given = os.environ.get("RDKNOTIFY_LIBRDKAFKA_SRC")
-    prefix = BUILD / f"librdkafka-{VERSION}-{_key(compiler, features, given)}"
+    version = _version(given / "src") if given else VERSION
+    prefix = BUILD / f"librdkafka-{version}-{_key(compiler, features, given)}"
     if not (prefix / INFO).exists():
         _compile_all(compiler, features, given, prefix)
     return _describe(prefix)
@@ -99,7 +107,9 @@ def _features(compiler: Compiler) -> list[str]:
     """The features to build; those from the system are probed by linking."""
     without = set(re.split(r"[,\s]+", os.environ.get("RDKNOTIFY_WITHOUT", ""))) - {""}
     if unknown := without - set(RECIPE["features"]):
-        raise BuildError(f"RDKNOTIFY_WITHOUT={','.join(sorted(unknown))}: the features are {' '.join(RECIPE['features'])}")
+        raise BuildError(
+            f"RDKNOTIFY_WITHOUT={','.join(sorted(unknown))}: the features are {' '.join(RECIPE['features'])}"
+        )
     features = [feature for feature in RECIPE["features"] if feature not in without]
     for feature, (probe, libraries, remedy) in SYSTEM.items():
         if feature in features and not compiler.links(probe, libraries):
@@ -107,16 +117,20 @@ def _features(compiler: Compiler) -> list[str]:
     if "ssl" not in features and {"sasl_scram", "sasl_oauthbearer"} & set(features):
         features = [feature for feature in features if feature not in ("sasl_scram", "sasl_oauthbearer")]
         print("without ssl there is no sasl_scram and no sasl_oauthbearer", file=sys.stderr)
+    if "ssl" not in features and not compiler.links(GETENTROPY, []):
+        raise BuildError(
+            "this C library has no getentropy, so librdkafka gets its random numbers from OpenSSL only: keep ssl"
+        )
     return features
 
 
-def _key(compiler: Compiler, features: list[str], given: str | None) -> str:
+def _key(compiler: Compiler, features: list[str], given: Path | None) -> str:
     """What the library depends on, as a short hash."""
     parts = [compiler.identity, platform.machine(), *features, *RECIPE["cflags"], Path(__file__).read_text()]
     parts += [RECIPE[name]["sha256"] for name in ("librdkafka", "zstd")]
     if given:
-        sources = sorted((Path(given) / "src").glob("*.[ch]"))
-        parts += [given, *(f"{path.name}:{path.stat().st_mtime_ns}" for path in sources)]
+        sources = sorted((given / "src").rglob("*.[ch]"))
+        parts += [str(given), *(f"{path.name}:{path.stat().st_mtime_ns}" for path in sources)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
@@ -137,37 +151,67 @@ def fetch(name: str, parent: Path) -> Path:
     return target
 
 
-def _source(name: str, given: str | None) -> Path:
-    if name == "librdkafka" and given:
-        folder = Path(given)
-        if not (folder / "src" / "rdkafka.h").exists():
-            raise BuildError(f"RDKNOTIFY_LIBRDKAFKA_SRC={given}: there is no src/rdkafka.h; give librdkafka's source folder")
-        return folder
+def _given() -> Path | None:
+    """The folder that the user names as librdkafka's source, if it is one and not too old."""
+    text = os.environ.get("RDKNOTIFY_LIBRDKAFKA_SRC")
+    if not text:
+        return None
+    folder = Path(text).expanduser().resolve()
+    if not (folder / "src" / "rdkafka.h").exists():
+        raise BuildError(f"RDKNOTIFY_LIBRDKAFKA_SRC={text}: there is no src/rdkafka.h; give librdkafka's source folder")
+    version, minimum = _version(folder / "src"), RECIPE["librdkafka"]["minimum"]
+    if [*map(int, version.split("."))] < [*map(int, minimum.split("."))]:
+        raise BuildError(f"RDKNOTIFY_LIBRDKAFKA_SRC={text} has librdkafka {version}; {minimum} or newer is needed")
+    return folder
+
+
+def _version(source: Path) -> str:
+    """The version that a header says, 0x020f01ff for 2.15.1."""
+    number = re.search(
+        r"^#define RD_KAFKA_VERSION +0x(\w\w)(\w\w)(\w\w)", (source / "rdkafka.h").read_text(), re.MULTILINE
+    )
+    if not number:
+        raise BuildError(f"{source}/rdkafka.h says no version; is this librdkafka?")
+    return ".".join(str(int(part, 16)) for part in number.groups())
+
+
+def _source(name: str) -> Path:
     bundled = HERE / "source" / f"{name}-{RECIPE[name]['version']}"
     return bundled if bundled.exists() else fetch(name, BUILD / "source")
 
 
 def _download(name: str, part: dict[str, Any]) -> Path:
-    downloads = BUILD / "downloads"
-    archive = downloads / f"{part['sha256'][:16]}.tgz"
+    archive = BUILD / "downloads" / f"{part['sha256'][:16]}.tgz"
     if not archive.exists():
         if not shutil.which("npm"):
+            otherwise = {
+                "librdkafka": f"RDKNOTIFY_LIBRDKAFKA_SRC to the source of librdkafka {VERSION}",
+                "zstd": "RDKNOTIFY_WITHOUT=zstd",
+            }
             raise BuildError(
-                f"npm is needed to obtain the source of {name}: install npm (Debian, Ubuntu: npm; Fedora: nodejs-npm)"
-                + (f", or set RDKNOTIFY_LIBRDKAFKA_SRC to the source of librdkafka {VERSION}" * (name == "librdkafka"))
+                f"npm is needed to obtain the source of {name}: install npm (Debian, Ubuntu: npm; Fedora: nodejs-npm), "
+                f"or set {otherwise[name]}"
             )
-        downloads.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=downloads) as scratch:
-            command = ["npm", "pack", "--silent", "--pack-destination", scratch, part["package"]]
-            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
-            packed = list(Path(scratch).glob("*.tgz"))
-            if done.returncode or not packed:
-                reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-                raise BuildError(f"npm could not fetch {part['package']}: {reason}; is the registry reachable?")
-            _verify(packed[0], part)
-            packed[0].replace(archive)
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=archive.parent) as scratch:
+            packed = _npm_pack(part["package"], Path(scratch))
+            _verify(packed, part)
+            packed.replace(archive)
     _verify(archive, part)
     return archive
+
+
+def _npm_pack(package: str, folder: Path) -> Path:
+    """The package's archive; npm pack runs none of its scripts."""
+    command = ["npm", "pack", "--loglevel=error", "--fetch-retries=1", f"--pack-destination={folder}", package]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    packed = list(folder.glob("*.tgz"))
+    if done.returncode or not packed:
+        reason = re.search(r"^npm (?:error|ERR!) (?!code|syscall|errno)(.+)", done.stderr, re.MULTILINE)
+        raise BuildError(
+            f"npm could not fetch {package}: {reason[1] if reason else 'no reason given'}; is the registry reachable?"
+        )
+    return packed[0]
 
 
 def _verify(archive: Path, part: dict[str, Any]) -> None:
@@ -211,9 +255,12 @@ class Compiler:
     def __init__(self) -> None:
         self.command = shlex.split(os.environ.get("CC", "cc"))
         self.archiver = shlex.split(os.environ.get("AR", "ar"))
-        for tool in (self.command, self.archiver):
-            if not shutil.which(tool[0]):
-                raise BuildError(f"there is no C compiler ({tool[0]}): install gcc (Debian: build-essential) or set CC and AR")
+        if not shutil.which(self.command[0]):
+            raise BuildError(
+                f"there is no C compiler ({self.command[0]}): install gcc (Debian, Ubuntu: build-essential) or set CC"
+            )
+        if not shutil.which(self.archiver[0]):
+            raise BuildError(f"there is no archiver ({self.archiver[0]}): install binutils or set AR")
         done = subprocess.run([*self.command, "--version"], capture_output=True, text=True, check=False)
         self.identity = " ".join(self.command) + done.stdout
 
@@ -239,9 +286,10 @@ class Compiler:
             raise BuildError(f"ar: {done.stderr.strip()}")
 
 
-def _compile_all(compiler: Compiler, features: list[str], given: str | None, prefix: Path) -> None:
-    original = _source("librdkafka", given) / "src"
-    zstd = _source("zstd", given) / "lib" if "zstd" in features else None
+def _compile_all(compiler: Compiler, features: list[str], given: Path | None, prefix: Path) -> None:
+    original = (given or _source("librdkafka")) / "src"
+    version = _version(original)
+    zstd = _source("zstd") / "lib" if "zstd" in features else None
     BUILD.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
         work = Path(scratch) / "prefix"
@@ -257,19 +305,26 @@ def _compile_all(compiler: Compiler, features: list[str], given: str | None, pre
             flags.append(f"-I{zstd}")
             jobs += [(path, ["-DZSTD_DISABLE_ASM=1"]) for path in sorted(zstd.glob("*/*.c"))]
         targets = [objects / f"{number}-{path.stem}.o" for number, (path, _) in enumerate(jobs)]
-        print(f"building librdkafka {VERSION}: {len(jobs)} files, under a minute", file=sys.stderr)
+        print(f"building librdkafka {version}: {len(jobs)} files, about a minute", file=sys.stderr)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda job, target: compiler.compile(job[0], target, job[1]), jobs, targets))
         compiler.archive(targets, work / "lib" / "librdkafka.a")
         for header in RECIPE["headers"]:
             shutil.copy(source / header, work / "include")
         libraries = [name for feature in SYSTEM if feature in features for name in SYSTEM[feature][1]]
-        _write_info(work, VERSION, features, [*libraries, "m", "dl", "pthread"] + ["rt"] * (sys.platform == "linux"))
+        _write_info(
+            work,
+            version,
+            [*features, *RECIPE["always"]],
+            [*libraries, "m", "dl", "pthread"] + ["rt"] * (sys.platform == "linux"),
+        )
         _move(work, prefix)
 
 
-def _write_info(prefix: Path, version: str, features: list[str], libraries: list[str]) -> None:
-    info = {"version": version, "features": features, "libraries": libraries}
+def _write_info(
+    prefix: Path, version: str, features: list[str], libraries: list[str], folders: list[str] | None = None
+) -> None:
+    info = {"version": version, "features": features, "libraries": libraries, "library_dirs": folders or []}
     (prefix / INFO).write_text(json.dumps(info, indent=2) + "\n")
 
 
@@ -291,7 +346,7 @@ def _sources(source: Path, features: list[str]) -> list[str]:
 def _config_h(compiler: Compiler, features: list[str]) -> str:
     """What librdkafka's configure would write for these features."""
     macros = {f"WITH_{feature.upper()}": "1" for feature in features}
-    known = "C11THREADS REGEX RAND_R STRNDUP STRERROR_R STRCASESTR ATOMICS_32 ATOMICS_32_ATOMIC ATOMICS_64 ATOMICS_64_ATOMIC"
+    known = "REGEX RAND_R STRNDUP STRERROR_R STRCASESTR ATOMICS_32 ATOMICS_32_ATOMIC ATOMICS_64 ATOMICS_64_ATOMIC"
     macros.update({f"HAVE_{name}": "1" for name in known.split()}, WITH_C11THREADS="1")
     macros["HAVE_PTHREAD_SETNAME_DARWIN" if sys.platform == "darwin" else "HAVE_PTHREAD_SETNAME_GNU"] = "1"
     if platform.machine() in ("x86_64", "AMD64"):
@@ -319,15 +374,25 @@ def _system() -> Path:
     if subprocess.run(["pkg-config", f"--atleast-version={minimum}", "rdkafka"], check=False).returncode:
         found = _pkg_config("--modversion") or "none"
         raise BuildError(f"RDKNOTIFY_LIBRDKAFKA=system: librdkafka {found} found, {minimum} or newer is needed")
-    version = _pkg_config("--modversion")
-    prefix = BUILD / f"librdkafka-{version}-system"
-    include = Path(_pkg_config("--variable=includedir")) / "librdkafka"
-    for folder in (prefix / "include", prefix / "lib"):
-        folder.mkdir(parents=True, exist_ok=True)
-    for header in RECIPE["headers"]:
-        shutil.copy(include / header, prefix / "include")
-    libraries = [word[2:] for word in _pkg_config("--libs").split() if word.startswith("-l")]
-    _write_info(prefix, version, ["as the system's library has"], libraries)
+    version, include = _pkg_config("--modversion"), Path(_pkg_config("--variable=includedir")) / "librdkafka"
+    libs = _pkg_config("--libs")
+    key = hashlib.sha256(f"{include} {libs}".encode()).hexdigest()[:12]
+    prefix = BUILD / f"librdkafka-{version}-system-{key}"
+    if not (prefix / INFO).exists():
+        BUILD.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
+            work = Path(scratch) / "prefix"
+            (work / "include").mkdir(parents=True)
+            for header in RECIPE["headers"]:
+                if not (include / header).exists():
+                    raise BuildError(
+                        f"{include / header} is missing: install librdkafka-dev (Fedora: librdkafka-devel)"
+                    )
+                shutil.copy(include / header, work / "include")
+            words = shlex.split(libs)
+            libraries, folders = ([word[2:] for word in words if word.startswith(option)] for option in ("-l", "-L"))
+            _write_info(work, version, ["what the system's library has"], libraries, folders)
+            _move(work, prefix)
     return prefix
 
 

@@ -1,0 +1,323 @@
+"""vendor/build.py as a user meets it: a process, its exit status, one line that says what to do.
+
+It runs for real, with the real compiler, on a toy of the C sources, so that a build takes a moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+VENDOR = Path(__file__).parents[2] / "vendor"
+RECIPE = json.loads((VENDOR / "recipe.json").read_text())
+
+PARTS = {
+    "librdkafka": {
+        "LICENSES.txt": "toy",
+        "src/Makefile": "SRCS_$(WITH_ZSTD) += rdkafka_zstd.c\nSRCS_$(WITH_CURL) += rdhttp.c\n"
+        "SRCS_LZ4 = rdxxhash.c\nSRCS_y += rdkafka_lz4.c $(SRCS_LZ4)\nSRCS=\t\trdkafka.c \\\n\t\t$(SRCS_y)\n",
+        "src/rdkafka.h": "#define RD_KAFKA_VERSION 0x020f01ff\n",
+        "src/rdkafka_mock.h": "",
+        "src/rdkafka.c": '#include "../config.h"\nint rd_kafka(void) { return WITH_C11THREADS; }\n',
+        "src/rdkafka_zstd.c": "#include <zstd.h>\nint rd_zstd(void) { return ZSTD_TOY; }\n",
+        "src/rdkafka_lz4.c": "int rd_lz4;\n",
+        "src/rdxxhash.c": "int rd_xxhash;\n",
+        "src/rdhttp.c": "#error not wanted\n",
+    },
+    "zstd": {
+        "LICENSE": "toy",
+        "lib/zstd.h": "#define ZSTD_TOY 1\n",
+        "lib/common/zstd_common.c": "int zstd_common;\n",
+    },
+}
+
+
+class Project:
+    """A folder with vendor/build.py, a recipe for the toys, and a PATH that has only what a test puts there."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.tools = root / "tools"
+        self.calls = root / "calls.log"
+        self.recipe = json.loads(json.dumps(RECIPE))
+        for folder in ("vendor", "tools", "registry"):
+            (root / folder).mkdir()
+        shutil.copy(VENDOR / "build.py", root / "vendor")
+        for name, files in PARTS.items():
+            self.publish(name, {self.recipe[name]["folder"] + path: text for path, text in files.items()})
+        self.tool("cc", f'exec {shutil.which("cc")} "$@"')
+        self.tool("ar", f'exec {shutil.which("ar")} "$@"')
+        self.tool(
+            "npm",
+            "for word; do case $word in --pack-destination=*) folder=${word#*=};; esac; done\n"
+            f'cp {root}/registry/"$(basename "$word")".tgz "$folder"',
+        )
+
+    def publish(self, name: str, files: dict[str, str]) -> None:
+        """Put an archive where the toy npm finds it, and its checksum into the recipe."""
+        archive = self.root / "registry" / f"{self.recipe[name]['package'].rpartition('/')[2]}.tgz"
+        with tarfile.open(archive, "w:gz") as tar:
+            for path, text in files.items():
+                member = tarfile.TarInfo(path)
+                member.size = len(text)
+                tar.addfile(member, io.BytesIO(text.encode()))
+        self.recipe[name]["sha256"] = hashlib.sha256(archive.read_bytes()).hexdigest()
+
+    def tool(self, name: str, script: str) -> None:
+        path = self.tools / name
+        path.write_text(f'#!/bin/sh\necho "{name} $*" >> {self.calls}\nPATH={os.environ["PATH"]}\n{script}\n')
+        path.chmod(0o755)
+
+    def source(self, folder: Path, version: str = "0x020f01ff") -> Path:
+        """librdkafka's toy source as a folder."""
+        for path, text in PARTS["librdkafka"].items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text.replace("0x020f01ff", version))
+        return folder
+
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+        (self.root / "vendor" / "recipe.json").write_text(json.dumps(self.recipe))
+        environment = {"PATH": str(self.tools), "HOME": str(self.root), **variables}
+        command = [sys.executable, "vendor/build.py", *arguments]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=self.root, env=environment, text=True, stdout=pipe, stderr=pipe)
+
+    def build(self, **variables: str) -> tuple[Path, str]:
+        """A build that must succeed: its prefix, and what it said."""
+        process = self.start(**variables)
+        output, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said
+        return Path(output.strip()), said
+
+    def refusal(self, **variables: str) -> str:
+        """The one line with which a build ends that must fail."""
+        process = self.start(**variables)
+        output, said = process.communicate(timeout=60)
+        assert process.returncode == 1, said
+        assert output == ""
+        assert not list(self.root.glob("build/librdkafka-*"))
+        assert "Traceback" not in said
+        last = said.splitlines()[-1]
+        assert last.startswith("vendor/build.py: ")
+        return last
+
+    def compiled(self) -> list[str]:
+        """The C files compiled so far."""
+        lines = self.calls.read_text().splitlines() if self.calls.exists() else []
+        return sorted(Path(line.split(" -c ")[1].split()[0]).name for line in lines if " -c " in line)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_a_build_makes_one_archive_says_where_it_is_and_what_it_has(project: Project) -> None:
+    prefix, said = project.build()
+    members = subprocess.run(["ar", "t", prefix / "lib" / "librdkafka.a"], capture_output=True, text=True, check=True)
+    names = sorted(name.partition("-")[2] for name in members.stdout.split())
+    assert names == ["rdkafka.o", "rdkafka_lz4.o", "rdkafka_zstd.o", "rdxxhash.o", "zstd_common.o"]
+    assert sorted(path.name for path in (prefix / "include").iterdir()) == ["rdkafka.h", "rdkafka_mock.h"]
+    assert said.splitlines()[-1] == "librdkafka 2.15.1 with " + ", ".join(RECIPE["features"] + RECIPE["always"])
+    info = json.loads((prefix / "rdknotify-build.json").read_text())
+    assert {"ssl", "crypto", "z"} <= set(info["libraries"])
+
+
+def test_a_second_build_finds_the_first(project: Project) -> None:
+    first, _ = project.build()
+    compiled = project.compiled()
+    (project.tools / "npm").unlink()
+    started = time.monotonic()
+    second, _ = project.build()
+    assert second == first
+    assert project.compiled() == compiled
+    assert time.monotonic() - started < 5
+
+
+def test_other_flags_make_another_library(project: Project) -> None:
+    first, _ = project.build()
+    project.recipe["cflags"].append("-O1")
+    second, _ = project.build()
+    assert second != first
+    assert first.exists()
+
+
+def test_builds_at_the_same_time_agree(project: Project) -> None:
+    builds = [project.start() for _ in range(3)]
+    prefixes = {build.communicate(timeout=60)[0] for build in builds}
+    assert [build.returncode for build in builds] == [0, 0, 0]
+    assert len(prefixes) == 1
+    assert sorted(path.name for path in (project.root / "build").iterdir() if path.name.startswith("tmp")) == []
+
+
+@pytest.mark.parametrize("part", ["librdkafka", "zstd"])
+def test_an_archive_with_another_checksum_is_refused(project: Project, part: str) -> None:
+    published = project.recipe[part]["sha256"]
+    project.recipe[part]["sha256"] = "0" * 64
+    line = project.refusal()
+    assert published in line
+    assert "0" * 64 in line
+    assert project.recipe[part]["package"] in line
+    assert not list(project.root.glob(f"build/downloads/{'0' * 16}*"))
+    assert project.compiled() == []
+
+
+def test_a_damaged_download_is_refused_and_obtained_again(project: Project) -> None:
+    project.build()
+    for folder in ("librdkafka-*", "source"):
+        for path in project.root.glob(f"build/{folder}"):
+            shutil.rmtree(path)
+    (project.root / "build" / "downloads" / f"{project.recipe['zstd']['sha256'][:16]}.tgz").write_bytes(b"half")
+    assert "sha256" in project.refusal()
+    project.build()
+
+
+def test_an_archive_cannot_write_elsewhere(project: Project) -> None:
+    folder = project.recipe["librdkafka"]["folder"]
+    project.publish("librdkafka", {f"{folder}src/../../escaped.c": "int escaped;"})
+    assert "points outside" in project.refusal()
+    assert not list(project.root.rglob("escaped.c"))
+
+
+def test_without_npm_the_line_says_what_to_install_or_set(project: Project) -> None:
+    (project.tools / "npm").unlink()
+    line = project.refusal()
+    assert "install npm" in line
+    assert "RDKNOTIFY_LIBRDKAFKA_SRC" in line
+
+
+def test_the_reason_of_npm_is_told(project: Project) -> None:
+    project.tool(
+        "npm", "printf 'npm error code E404\\nnpm error 404 Not Found - GET toy\\nnpm error a log\\n' >&2; exit 1"
+    )
+    line = project.refusal()
+    assert project.recipe["librdkafka"]["package"] in line
+    assert "404 Not Found - GET toy" in line
+
+
+@pytest.mark.parametrize(("tool", "remedy"), [("cc", "install gcc"), ("ar", "install binutils")])
+def test_a_missing_tool_is_one_line(project: Project, tool: str, remedy: str) -> None:
+    (project.tools / tool).unlink()
+    assert remedy in project.refusal()
+
+
+def test_the_compiler_is_chosen_by_cc(project: Project) -> None:
+    (project.tools / "cc").rename(project.tools / "other-cc")
+    assert "no C compiler (missing-cc)" in project.refusal(CC="missing-cc -m64")
+    project.build(CC="other-cc -O1")
+    assert "rdkafka.c" in project.compiled()
+
+
+@pytest.mark.parametrize(("header", "package"), [("openssl", "libssl-dev"), ("zlib.h", "zlib1g-dev")])
+def test_missing_headers_are_one_line_and_never_less_features(project: Project, header: str, package: str) -> None:
+    real = shutil.which("cc")
+    project.tool("cc", f'grep -qs "include <{header}" "$1" && exit 1; exec {real} "$@"')
+    line = project.refusal()
+    assert package in line
+    assert "RDKNOTIFY_WITHOUT=" in line
+
+
+def test_features_are_left_out_by_name_only(project: Project) -> None:
+    prefix, said = project.build(RDKNOTIFY_WITHOUT="ssl,zstd")
+    info = json.loads((prefix / "rdknotify-build.json").read_text())
+    assert not {"ssl", "zstd", "sasl_scram", "sasl_oauthbearer"} & set(info["features"])
+    assert "ssl" not in info["libraries"]
+    assert "without ssl there is no sasl_scram and no sasl_oauthbearer" in said
+    assert project.compiled() == ["rdkafka.c", "rdkafka_lz4.c", "rdxxhash.c"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("RDKNOTIFY_WITHOUT", "tls", "the features are zlib zstd"),
+        ("RDKNOTIFY_LIBRDKAFKA", "static", "the only value is system"),
+        ("RDKNOTIFY_LIBRDKAFKA_SRC", "nowhere", "there is no src/rdkafka.h"),
+    ],
+)
+def test_a_wrong_variable_is_named_with_its_value(project: Project, variable: str, value: str, expected: str) -> None:
+    line = project.refusal(**{variable: value})
+    assert f"{variable}={value}" in line
+    assert expected in line
+
+
+def test_a_folder_of_the_user_comes_before_all_else(project: Project, tmp_path: Path) -> None:
+    (project.tools / "npm").unlink()
+    folder = project.source(tmp_path / "mine", version="0x031002ff")
+    variables = {"RDKNOTIFY_LIBRDKAFKA_SRC": str(folder), "RDKNOTIFY_LIBRDKAFKA": "system"}
+    prefix, said = project.build(**variables, RDKNOTIFY_WITHOUT="zstd")
+    assert prefix.name.startswith("librdkafka-3.16.2-")
+    assert "librdkafka 3.16.2 with" in said
+
+    (folder / "src" / "rdkafka.c").write_text("int changed;\n")
+    changed, _ = project.build(**variables, RDKNOTIFY_WITHOUT="zstd")
+    assert changed != prefix
+
+
+def test_a_folder_with_an_old_librdkafka_is_refused(project: Project, tmp_path: Path) -> None:
+    folder = project.source(tmp_path / "old", version="0x020002ff")
+    line = project.refusal(RDKNOTIFY_LIBRDKAFKA_SRC=str(folder))
+    assert "librdkafka 2.0.2" in line
+    assert RECIPE["librdkafka"]["minimum"] in line
+
+
+def test_sources_of_an_sdist_need_no_npm(project: Project) -> None:
+    process = project.start("--source")
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert (project.root / "vendor" / "source" / "librdkafka-2.15.1" / "LICENSES.txt").exists()
+    shutil.rmtree(project.root / "build")
+    (project.tools / "npm").unlink()
+    project.build()
+
+
+class TestTheSystemsLibrary:
+    """RDKNOTIFY_LIBRDKAFKA=system, by the real pkg-config."""
+
+    @pytest.fixture
+    def installed(self, project: Project, tmp_path: Path) -> Path:
+        if not (real := shutil.which("pkg-config")):
+            pytest.skip("pkg-config is not installed")
+        project.tool("pkg-config", f'exec {real} "$@"')
+        headers = project.source(tmp_path / "headers") / "src"
+        (tmp_path / "usr" / "librdkafka").mkdir(parents=True)
+        for name in RECIPE["headers"]:
+            shutil.copy(headers / name, tmp_path / "usr" / "librdkafka")
+        return tmp_path / "usr"
+
+    def variables(self, installed: Path, version: str) -> dict[str, str]:
+        lines = ["Name: rdkafka", "Description: toy", f"Version: {version}", f"includedir={installed}"]
+        (installed / "rdkafka.pc").write_text("\n".join([*lines, f"Libs: -L{installed}/lib64 -lrdkafka", ""]))
+        return {"RDKNOTIFY_LIBRDKAFKA": "system", "PKG_CONFIG_PATH": str(installed)}
+
+    def test_it_is_linked_and_nothing_is_compiled(self, project: Project, installed: Path) -> None:
+        prefix, said = project.build(**self.variables(installed, "2.15.3"))
+        info = json.loads((prefix / "rdknotify-build.json").read_text())
+        assert info["libraries"] == ["rdkafka"]
+        assert info["library_dirs"] == [f"{installed}/lib64"]
+        assert not list(prefix.rglob("*.a"))
+        assert "librdkafka 2.15.3" in said
+        assert project.compiled() == []
+
+    def test_an_old_one_is_refused(self, project: Project, installed: Path) -> None:
+        line = project.refusal(**self.variables(installed, "2.0.2"))
+        assert "librdkafka 2.0.2 found" in line
+        assert RECIPE["librdkafka"]["minimum"] in line
+
+    def test_missing_headers_are_named(self, project: Project, installed: Path) -> None:
+        (installed / "librdkafka" / "rdkafka_mock.h").unlink()
+        assert "rdkafka_mock.h is missing: install librdkafka-dev" in project.refusal(
+            **self.variables(installed, "2.15.1")
+        )
+
+    def test_without_pkg_config_the_line_says_so(self, project: Project) -> None:
+        assert "install it" in project.refusal(RDKNOTIFY_LIBRDKAFKA="system")

@@ -8,6 +8,7 @@ commits a partition that was taken away since, even if it came back.
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,6 +36,8 @@ _Generations: TypeAlias = "Mapping[shapes.Partition, int]"
 _Rebalance: TypeAlias = "tuple[str, list[shapes.Partition], bool]"
 
 _COMMITTED = -1001
+_EARLIEST = -2
+_LATEST = -1
 _UNKNOWN_EPOCH = -1
 _ASSIGNMENT_LOST = -142
 _SLICE = 0.25
@@ -131,6 +134,7 @@ class Consumer:
         self._next_generation = itertools.count(1)
         self._unanswered: _Rebalance | None = None
         self._rewind: dict[shapes.Partition, int] = {}
+        self._starts: dict[shapes.Partition, int | None] = {}
         self._existing: frozenset[shapes.Partition] | None = None
         self._told: set[str] = set()
         self._core = core.Consumer(settings.conf)
@@ -255,9 +259,8 @@ class Consumer:
 
     def _seek_back(self) -> None:
         owned = [(*partition, offset) for partition, offset in self._rewind.items() if partition in self._generations]
-        if owned:
-            self._seek(owned, _REQUEST_TIMEOUT)
-        self._rewind.clear()
+        self._seek(owned, _REQUEST_TIMEOUT)
+        self._rewind.clear()  # what went away begins again elsewhere, at the committed offset
 
     def _judge(self, errors: Iterable[KafkaError]) -> None:
         """Raise the first error that does not pass by itself, log the others."""
@@ -316,6 +319,7 @@ class Consumer:
         with self._assignment:
             self._core.assign(offsets, incremental)
             self._generations = {**self._generations, **begun} if incremental else begun
+        self._note_starts(offsets)
         self._unanswered = None
 
     def _give_up(self, partitions: Sequence[shapes.Partition], incremental: bool, lost: bool) -> None:
@@ -350,11 +354,9 @@ class Consumer:
         if self._existing is None:
             self._existing = self._existing_partitions()
         committed = self._core.committed(partitions, _REQUEST_TIMEOUT)
-        starts = {}
-        for topic, partition in partitions:
-            if committed.get((topic, partition)) is None:
-                low, high = self._core.watermarks(topic, partition, _REQUEST_TIMEOUT)
-                starts[topic, partition] = high if (topic, partition) in self._existing else low
+        fresh = {partition for partition in partitions if committed[partition] is None}
+        starts = self._look_up(fresh & self._existing, _LATEST, _REQUEST_TIMEOUT)
+        starts |= self._look_up(fresh - self._existing, _EARLIEST, _REQUEST_TIMEOUT)
         if starts:
             self._commit_starts(starts)
         return starts
@@ -411,9 +413,13 @@ class Consumer:
         return _by_partition(self._core.committed(asked, timeout)) if asked else {}
 
     def position(self, partitions: Sequence[TopicPartition] | None = None) -> dict[TopicPartition, int | None]:
-        """The offset after the last record polled of each (default: assigned) partition; None before the first."""
+        """Where each (default: assigned) partition is read next: after the last record polled, or as sought.
+
+        None before the first record of a partition that was begun at its committed offset.
+        """
         asked = self.assignment() if partitions is None else partitions
-        return _by_partition(self._core.positions(asked)) if asked else {}
+        reached = _by_partition(self._core.positions(asked)) if asked else {}
+        return {key: self._starts.get(key) if offset is None else offset for key, offset in reached.items()}
 
     def lag(self, timeout: float = _REQUEST_TIMEOUT) -> dict[TopicPartition, int]:
         """For each assigned partition how many records there are that this consumer has not polled yet.
@@ -424,29 +430,44 @@ class Consumer:
         reached = self.position()
         unread = [partition for partition, offset in reached.items() if offset is None]
         reached |= self.committed(unread, remaining(deadline))
-        lags = {}
-        for partition, offset in reached.items():
-            low, high = self._core.watermarks(*partition, remaining(deadline))
-            begin = high if self._starts_latest else low
-            lags[partition] = max(0, high - max(low, begin if offset is None else offset))
-        return lags
+        ends = self._look_up(reached, _LATEST, remaining(deadline))
+        begins = ends if self._starts_latest else self._look_up(unread, _EARLIEST, remaining(deadline))
+        return {
+            partition: max(0, ends[partition] - (begins[partition] if offset is None else offset))
+            for partition, offset in reached.items()
+        }
+
+    def _look_up(
+        self, partitions: Iterable[shapes.Partition], time: int, timeout: float
+    ) -> dict[shapes.Partition, int]:
+        """The first offsets at or after a time in milliseconds, or the first or last ones; one request a broker."""
+        times = [(topic, partition, time) for topic, partition in partitions]
+        return self._core.offsets_for_times(times, timeout) if times else {}
 
     def seek(self, topic: str, partition: int, offset: int, timeout: float = _REQUEST_TIMEOUT) -> None:
         """Read an assigned partition from ``offset`` on; -2 is its beginning, -1 its end."""
         self._seek([(topic, partition, offset)], timeout)
-        self._rewind.pop((topic, partition), None)
 
     def _seek(self, offsets: Sequence[shapes.Offset], timeout: float) -> None:
         deadline = deadline_after(timeout)
         assigned = all((topic, partition) in self._generations for topic, partition, _ in offsets)
-        while True:
+        while offsets:
             try:
-                return self._core.seek(offsets, remaining(deadline))
+                self._core.seek(offsets, remaining(deadline))
+                break
             except KafkaError as error:
                 # librdkafka refuses until it has begun to read, which it does one request after the assignment.
                 if error.name != "_STATE" or not assigned or not remaining(deadline):
                     raise
             self._closing.wait(_PAUSE)
+        for topic, partition, _ in offsets:
+            self._rewind.pop((topic, partition), None)
+        self._note_starts(offsets)
+
+    def _note_starts(self, offsets: Iterable[shapes.Offset]) -> None:
+        """Remember where reading was told to go on, which librdkafka does not tell before the next record."""
+        for topic, partition, offset in offsets:
+            self._starts[topic, partition] = offset if offset >= 0 else None
 
     def seek_to_time(self, when: datetime | float, timeout: float = _REQUEST_TIMEOUT) -> None:
         """Read all assigned partitions from their first record at or after ``when``: a datetime or epoch seconds.
@@ -454,19 +475,15 @@ class Consumer:
         Where there is none yet, reading goes on with the next one that is written. A naive datetime is local time.
         """
         deadline = deadline_after(timeout)
-        seconds = when.timestamp() if isinstance(when, datetime) else when
-        asked = [(*partition, round(seconds * 1000)) for partition in self.assignment()]
-        found = self._core.offsets_for_times(asked, timeout) if asked else {}
-        later = [time for time in asked if found.get(time[:2], -1) < 0]
-        if later:
-            # The end is looked up before asking again, so that no record written in between is passed over.
-            ends = {time[:2]: self._core.watermarks(*time[:2], remaining(deadline))[1] for time in later}
-            again = self._core.offsets_for_times(later, remaining(deadline))
-            found |= {key: again[key] if again.get(key, -1) >= 0 else end for key, end in ends.items()}
-        if found:
-            self._seek([(*partition, offset) for partition, offset in found.items()], remaining(deadline))
-        for partition in found:
-            self._rewind.pop(partition, None)
+        # Rounded down, as records' times are: one written within the same millisecond counts as after it.
+        time = math.floor((when.timestamp() if isinstance(when, datetime) else when) * 1000)
+        found = self._look_up(self.assignment(), time, timeout)
+        later = [partition for partition, offset in found.items() if offset < 0]
+        # The end is looked up before asking again, so that no record written in between is passed over.
+        ends = self._look_up(later, _LATEST, remaining(deadline))
+        again = self._look_up(later, time, remaining(deadline))
+        found |= {key: again[key] if again[key] >= 0 else end for key, end in ends.items()}
+        self._seek([(topic, partition, offset) for (topic, partition), offset in found.items()], remaining(deadline))
 
     def pause(self, partitions: Sequence[TopicPartition] | None = None) -> None:
         """Read nothing from these (default: all assigned) partitions until :meth:`resume`, or until they go."""

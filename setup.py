@@ -48,11 +48,8 @@ def extension() -> Extension:
 # No pickling: these objects are handles. No signatures in docstrings: the stub has them.
 DIRECTIVES = {"language_level": 3, "binding": True, "auto_pickle": False, "embedsignature": False}
 NEEDS_EXTENSION = not {"sdist", "egg_info", "dist_info"} & set(sys.argv)
-if NEEDS_EXTENSION:
-    try:
-        extensions = cythonize([extension()], compiler_directives=DIRECTIVES)
-    except librdkafka.BuildError as error:
-        sys.exit(f"rdknotify: {error}")
-else:
-    extensions = []
-setup(ext_modules=extensions, cmdclass={"sdist": SourceDistribution})
+try:
+    extensions = cythonize([extension()], compiler_directives=DIRECTIVES) if NEEDS_EXTENSION else []
+    setup(ext_modules=extensions, cmdclass={"sdist": SourceDistribution})
+except librdkafka.BuildError as error:
+    sys.exit(f"rdknotify: {error}")

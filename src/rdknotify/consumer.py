@@ -44,6 +44,7 @@ _SLICE = 0.25
 _PAUSE = 0.02
 _REQUEST_TIMEOUT = 5.0
 _EXIT_TIMEOUT = 2.0
+_GRACE = 1.0
 
 # Outages are told by librdkafka's error events; here they need no second word.
 _PASSING = frozenset({"_PARTITION_EOF", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT"})
@@ -506,11 +507,13 @@ class Consumer:
         self._closing.set()
         deadline = deadline_after(self._values["close_timeout"] if timeout is None else timeout)
         entered = self._turn.acquire(timeout=remaining(deadline))
+        grace = 0.0
         try:
             if entered and not self.closed and not self._leave(deadline):
                 logger.warning("%s did not leave its group in time; its session has to expire", self.name)
+            grace = min(_GRACE, remaining(deadline))
         finally:
-            self._core.shut()
+            self._core.shut(grace)
             if entered:
                 self._turn.release()
 
@@ -528,9 +531,7 @@ class Consumer:
     def _answer_while_leaving(self) -> None:
         self._unanswered = self._unanswered or self._core.take_rebalance()
         if self._unanswered is not None and self._unanswered[0] == "assign":
-            _, partitions, incremental = self._unanswered
-            # Never announced and never polled, so that on_revoked does not get them either.
-            self._core.assign([(*partition, _COMMITTED) for partition in partitions], incremental)
+            # Void: librdkafka revokes it next, and would wait for ever for a second answer once the group is gone.
             self._unanswered = None
         self._answer_rebalance()
 

@@ -275,3 +275,86 @@ def test_ctrl_c_at_exit_ends_the_waiting(mock_cluster):
     assert time.monotonic() - begun < 5
     assert result.returncode == 0
     assert "interrupted" in result.stderr
+
+
+# -- Ctrl-C and forks --------------------------------------------------------------------------------------------------
+
+WAITING = {
+    "Producer()": "Producer('kafka://127.0.0.1:1', connect_timeout=60)",
+    "producer.send": "[producer.send('t', b'v') for _ in range(3)]",
+    "producer.flush": "producer.send('t', b'v'); producer.flush()",
+    "producer.close": "producer.send('t', b'v'); producer.close(60)",
+    "consumer.poll": "consumer.poll(timeout=60)",
+    "for batch in consumer": "[batch for batch in consumer]",
+    "consumer.commit": "consumer.commit({consumer.assignment()[0]: 1}, 60)",
+    "consumer.committed": "consumer.committed(timeout=60)",
+    "consumer.lag": "consumer.lag(60)",
+    "consumer.seek_to_time": "consumer.seek_to_time(0, 60)",
+    "consumer.close": "consumer.close(60)",
+}
+
+
+@pytest.mark.parametrize("call", WAITING.values(), ids=list(WAITING))
+def test_ctrl_c(mock_cluster, count, call):
+    script = """
+        import os, signal
+        producer = Producer(url, max_in_flight=1, queue_timeout=60, flush_timeout=0)
+        consumer = Consumer(url, ["t"], "g", close_timeout=0.1)
+        while not consumer.assignment(): consumer.poll(timeout=0.1)
+        consumer.poll(timeout=0.5)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        timer = threading.Timer(0.4, lambda: (times.append(time.monotonic()), os.kill(os.getpid(), signal.SIGINT)))
+        times = []
+        timer.start()
+        try:
+            {call}
+        except KeyboardInterrupt:
+            print(round(time.monotonic() - times[0], 2), flush=True)
+    """
+    code = "import sys, threading, time\nfrom rdknotify import Consumer, Producer\nurl = sys.argv[1]\n"
+    code += textwrap.dedent(script).replace("{call}", call)
+    command = [sys.executable, "-c", code, mock_cluster.url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            mock_cluster.delay(60)
+            output, _ = process.communicate("\n", timeout=10)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert float(output) < 0.5
+
+
+def test_a_forked_child_is_told_whatever_locks_its_parents_threads_hold(mock_cluster, count):
+    script = """
+        import os
+        from rdknotify import ClosedError, TopicPartition
+        producer = Producer(url)
+        consumer = Consumer(url, ["t"], "g")
+        threading.Thread(target=consumer.poll, kwargs={"timeout": 3}, daemon=True).start()
+        time.sleep(0.5)
+        child = os.fork()
+        if child == 0:
+            partition = TopicPartition("t", 0)
+            for call in (
+                consumer.poll, consumer.assignment, consumer.lag, lambda: consumer.commit({partition: 1}),
+                lambda: producer.send("t", b"v"), producer.flush,
+            ):
+                try:
+                    call()
+                except ClosedError as error:
+                    assert "fork" in str(error), error
+                else:
+                    raise AssertionError(call)
+            consumer.close()
+            producer.close()
+            with Producer(url) as own:
+                assert own.send("t", b"child").result(10).delivered == 1
+            sys.exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert producer.send("t", b"parent").result(10).delivered == 1
+    """
+    result = run(script, mock_cluster.url)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert count() == 2

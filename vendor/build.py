@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Obtain librdkafka's source as pinned in recipe.json, build it as one static library, print where it is.
 
-Needs Python, a C compiler, the headers of OpenSSL and zlib, and npm unless the source is at hand.
+Needs a C compiler, the headers of Python, OpenSSL and zlib, and npm unless the source is at hand.
 
 The source is the first of:
   the folder RDKNOTIFY_LIBRDKAFKA_SRC;
@@ -9,7 +9,7 @@ The source is the first of:
   source/ beside this file, as in an sdist;
   the npm package of the recipe, whose checksum is verified.
 RDKNOTIFY_WITHOUT=ssl (or zlib, zstd ..., with commas) leaves a feature out; nothing is ever left out silently.
-CC and AR name the compiler and the archiver.
+CC and AR name the compiler and the archiver; CPPFLAGS, CFLAGS and LDFLAGS are heeded, as setuptools heeds them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,20 +71,27 @@ class BuildError(Exception):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", action="store_true", help="only put the sources into vendor/source, for an sdist")
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    with one_line("vendor/build.py"):
+        print(build())
+
+
+@contextmanager
+def one_line(program: str) -> Iterator[None]:
+    """Where something is missing, the disk is full or Ctrl-C is hit, end the program with one line, not a traceback."""
     try:
-        if parser.parse_args().source:
-            for name in ("librdkafka", "zstd"):
-                print(fetch(name, HERE / "source"))
-        else:
-            print(build())
-    except BuildError as error:
-        sys.exit(f"vendor/build.py: {error}")
+        yield
+    except (BuildError, OSError) as error:
+        sys.exit(f"{program}: {error}")
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def build() -> Path:
-    """The prefix of the static library, built unless it is there; prints the features. Raises BuildError."""
+    """The prefix of the static library, built unless it is there; prints the features. Raises BuildError, OSError."""
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        raise BuildError("Python's headers are missing: install python3-dev (Debian, Ubuntu) or python3-devel (Fedora)")
     given = _given()
     way = os.environ.get("RDKNOTIFY_LIBRDKAFKA", "")
     if way not in ("", "system"):
@@ -125,7 +135,7 @@ def _features(compiler: Compiler) -> list[str]:
 
 
 def _key(compiler: Compiler, features: list[str], given: Path | None) -> str:
-    """What the library depends on, as a short hash."""
+    """What the library depends on, as a short hash: also this file, which writes config.h."""
     parts = [compiler.identity, platform.machine(), *features, *RECIPE["cflags"], Path(__file__).read_text()]
     parts += [RECIPE[name]["sha256"] for name in ("librdkafka", "zstd")]
     if given:
@@ -137,7 +147,13 @@ def _key(compiler: Compiler, features: list[str], given: Path | None) -> str:
 # ---- sources
 
 
-def fetch(name: str, parent: Path) -> Path:
+def bundle(parent: Path) -> None:
+    """Put the sources of all parts under ``parent``, as in an sdist. Raises BuildError, OSError."""
+    for name in ("librdkafka", "zstd"):
+        _fetch(name, parent)
+
+
+def _fetch(name: str, parent: Path) -> Path:
     """The unpacked source of one part under ``parent``, from its npm package unless it is there."""
     part = RECIPE[name]
     target = parent / f"{name}-{part['version']}"
@@ -177,33 +193,36 @@ def _version(source: Path) -> str:
 
 def _source(name: str) -> Path:
     bundled = HERE / "source" / f"{name}-{RECIPE[name]['version']}"
-    return bundled if bundled.exists() else fetch(name, BUILD / "source")
+    return bundled if bundled.exists() else _fetch(name, BUILD / "source")
 
 
 def _download(name: str, part: dict[str, Any]) -> Path:
+    """The package's archive, verified; kept for the next time."""
     archive = BUILD / "downloads" / f"{part['sha256'][:16]}.tgz"
-    if not archive.exists():
-        if not shutil.which("npm"):
-            otherwise = {
-                "librdkafka": f"RDKNOTIFY_LIBRDKAFKA_SRC to the source of librdkafka {VERSION}",
-                "zstd": "RDKNOTIFY_WITHOUT=zstd",
-            }
-            raise BuildError(
-                f"npm is needed to obtain the source of {name}: install npm (Debian, Ubuntu: npm; Fedora: nodejs-npm), "
-                f"or set {otherwise[name]}"
-            )
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=archive.parent) as scratch:
-            packed = _npm_pack(part["package"], Path(scratch))
-            _verify(packed, part)
-            packed.replace(archive)
-    _verify(archive, part)
-    return archive
+    if archive.exists():
+        _verify(archive, part)
+        return archive
+    if not shutil.which("npm"):
+        otherwise = {
+            "librdkafka": f"RDKNOTIFY_LIBRDKAFKA_SRC to the source of librdkafka {VERSION}",
+            "zstd": "RDKNOTIFY_WITHOUT=zstd",
+        }
+        raise BuildError(
+            f"npm is needed to obtain the source of {name}: install npm (Debian, Ubuntu: npm; Fedora: nodejs-npm), "
+            f"or set {otherwise[name]}"
+        )
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=archive.parent) as scratch:
+        packed = _npm_pack(part["package"], Path(scratch))
+        _verify(packed, part)
+        return packed.replace(archive)
 
 
 def _npm_pack(package: str, folder: Path) -> Path:
     """The package's archive; npm pack runs none of its scripts."""
-    command = ["npm", "pack", "--loglevel=error", "--fetch-retries=1", f"--pack-destination={folder}", package]
+    print(f"fetching {package}", file=sys.stderr)
+    patience = ["--fetch-retries=1", "--fetch-timeout=60000"]  # ms; npm's own 5 minutes look like a hang
+    command = ["npm", "pack", "--loglevel=error", *patience, f"--pack-destination={folder}", package]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     packed = list(folder.glob("*.tgz"))
     if done.returncode or not packed:
@@ -250,40 +269,63 @@ def _move(source: Path, target: Path) -> None:
 
 
 class Compiler:
-    """The C compiler ($CC, or cc) and ar."""
+    """The C compiler and the archiver, with the user's flags."""
 
     def __init__(self) -> None:
-        self.command = shlex.split(os.environ.get("CC", "cc"))
-        self.archiver = shlex.split(os.environ.get("AR", "ar"))
+        self.command = _words("CC", "cc")
+        self.archiver = _words("AR", "ar")
+        self.flags = [*_words("CPPFLAGS"), *_words("CFLAGS")]
+        self.link_flags = _words("LDFLAGS")
         if not shutil.which(self.command[0]):
             raise BuildError(
                 f"there is no C compiler ({self.command[0]}): install gcc (Debian, Ubuntu: build-essential) or set CC"
             )
         if not shutil.which(self.archiver[0]):
             raise BuildError(f"there is no archiver ({self.archiver[0]}): install binutils or set AR")
+        smallest = self._probe("#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }", [])
+        if smallest.returncode:
+            raise BuildError(
+                f"{shlex.join(self.command)} cannot make the smallest program ({_reason(smallest)}): install the C "
+                "library's headers (Debian, Ubuntu: build-essential; Fedora: glibc-devel), or look at CC and CFLAGS"
+            )
         done = subprocess.run([*self.command, "--version"], capture_output=True, text=True, check=False)
-        self.identity = " ".join(self.command) + done.stdout
+        self.identity = shlex.join([*self.command, *self.flags]) + done.stdout
 
     def links(self, program: str, libraries: list[str]) -> bool:
         """Whether a small program compiles and links."""
+        return self._probe(program, libraries).returncode == 0
+
+    def _probe(self, program: str, libraries: list[str]) -> subprocess.CompletedProcess[str]:
         with tempfile.TemporaryDirectory() as scratch:
             source = Path(scratch) / "probe.c"
             source.write_text(program)
-            arguments = [str(source), "-o", str(source.with_suffix("")), *(f"-l{name}" for name in libraries)]
-            return subprocess.run([*self.command, *arguments], capture_output=True, check=False).returncode == 0
+            arguments = [*self.flags, str(source), "-o", str(source.with_suffix(""))]
+            arguments += [*self.link_flags, *(f"-l{name}" for name in libraries)]
+            return subprocess.run([*self.command, *arguments], capture_output=True, text=True, check=False)
 
     def compile(self, source: Path, target: Path, flags: list[str]) -> None:
-        arguments = [*RECIPE["cflags"], *flags, "-c", str(source), "-o", str(target)]
-        done = subprocess.run([*self.command, *arguments], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise BuildError(f"{source.name} does not compile:\n{done.stderr[-2000:]}")
+        # The user's flags override ours, but their folders come last: another librdkafka must not lend its headers.
+        arguments = [*RECIPE["cflags"], *flags, *self.flags, "-c", str(source), "-o", str(target)]
+        self._run([*self.command, *arguments], f"{source.name} does not compile")
 
     def archive(self, objects: list[Path], target: Path) -> None:
-        done = subprocess.run(
-            [*self.archiver, "rcs", str(target), *map(str, objects)], capture_output=True, text=True, check=False
-        )
+        self._run([*self.archiver, "rcs", str(target), *map(str, objects)], f"{target.name} cannot be made")
+
+    def _run(self, command: list[str], failure: str) -> None:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise BuildError(f"ar: {done.stderr.strip()}")
+            raise BuildError(f"{failure}: {_reason(done)}")
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    """The line of a failed compiler that says why."""
+    lines = done.stderr.splitlines() or ["no reason given"]
+    return next((line for line in lines if "error" in line), lines[-1])
+
+
+def _words(variable: str, default: str = "") -> list[str]:
+    """The words of an environment variable, quoted as in a shell; an empty variable counts as none."""
+    return shlex.split(os.environ.get(variable) or default)
 
 
 def _compile_all(compiler: Compiler, features: list[str], given: Path | None, prefix: Path) -> None:
@@ -293,18 +335,16 @@ def _compile_all(compiler: Compiler, features: list[str], given: Path | None, pr
     BUILD.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
         work = Path(scratch) / "prefix"
-        objects = Path(scratch) / "objects"
-        for folder in (work / "include", work / "lib", objects):
+        for folder in (work / "include", work / "lib"):
             folder.mkdir(parents=True)
         # A copy, because librdkafka includes "../config.h", and a configured tree has one of its own.
         source = Path(shutil.copytree(original, Path(scratch) / "src"))
         (Path(scratch) / "config.h").write_text(_config_h(compiler, features))
-        flags = ["-D_GNU_SOURCE", f"-I{source}"]
+        flags = ["-D_GNU_SOURCE", f"-I{source}", *([f"-I{zstd}"] if zstd else [])]
         jobs = [(source / name, flags) for name in _sources(source, features)]
         if zstd:
-            flags.append(f"-I{zstd}")
             jobs += [(path, ["-DZSTD_DISABLE_ASM=1"]) for path in sorted(zstd.glob("*/*.c"))]
-        targets = [objects / f"{number}-{path.stem}.o" for number, (path, _) in enumerate(jobs)]
+        targets = [Path(scratch) / f"{number}-{path.stem}.o" for number, (path, _) in enumerate(jobs)]
         print(f"building librdkafka {version}: {len(jobs)} files, about a minute", file=sys.stderr)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda job, target: compiler.compile(job[0], target, job[1]), jobs, targets))
@@ -312,12 +352,8 @@ def _compile_all(compiler: Compiler, features: list[str], given: Path | None, pr
         for header in RECIPE["headers"]:
             shutil.copy(source / header, work / "include")
         libraries = [name for feature in SYSTEM if feature in features for name in SYSTEM[feature][1]]
-        _write_info(
-            work,
-            version,
-            [*features, *RECIPE["always"]],
-            [*libraries, "m", "dl", "pthread"] + ["rt"] * (sys.platform == "linux"),
-        )
+        libraries += ["m", "dl", "pthread"] + ["rt"] * (sys.platform == "linux")
+        _write_info(work, version, [*features, *RECIPE["always"]], libraries)
         _move(work, prefix)
 
 

@@ -5,16 +5,23 @@ It runs for real, with the real compiler, on a toy of the C sources, so that a b
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import os
+import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import time
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
+from typing import ClassVar
 
 import pytest
 
@@ -85,12 +92,19 @@ class Project:
             (folder / path).write_text(text.replace("0x020f01ff", version))
         return folder
 
-    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    def start(self, limit: int | None = None, **variables: str) -> subprocess.Popen[str]:
+        """A build in a process group of its own, which may write files of ``limit`` bytes only."""
         (self.root / "vendor" / "recipe.json").write_text(json.dumps(self.recipe))
-        environment = {"PATH": str(self.tools), "HOME": str(self.root), **variables}
-        command = [sys.executable, "vendor/build.py", *arguments]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=self.root, env=environment, text=True, stdout=pipe, stderr=pipe)
+        return subprocess.Popen(
+            [sys.executable, "vendor/build.py"],
+            cwd=self.root,
+            env={"PATH": str(self.tools), "HOME": str(self.root), **variables},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))) if limit else None,
+        )
 
     def build(self, **variables: str) -> tuple[Path, str]:
         """A build that must succeed: its prefix, and what it said."""
@@ -101,11 +115,15 @@ class Project:
 
     def refusal(self, **variables: str) -> str:
         """The one line with which a build ends that must fail."""
-        process = self.start(**variables)
+        return self.ended(self.start(**variables), 1)
+
+    def ended(self, process: subprocess.Popen[str], status: int) -> str:
+        """The last line of a build that was not to succeed; it must leave nothing that looks like a library."""
         output, said = process.communicate(timeout=60)
-        assert process.returncode == 1, said
+        assert process.returncode == status, said
         assert output == ""
         assert not list(self.root.glob("build/librdkafka-*"))
+        assert not list(self.root.glob("build/tmp*"))
         assert "Traceback" not in said
         last = said.splitlines()[-1]
         assert last.startswith("vendor/build.py: ")
@@ -144,12 +162,16 @@ def test_a_second_build_finds_the_first(project: Project) -> None:
     assert time.monotonic() - started < 5
 
 
-def test_other_flags_make_another_library(project: Project) -> None:
-    first, _ = project.build()
+def test_another_compiler_other_flags_and_other_features_make_another_library(project: Project) -> None:
+    prefixes = [project.build()[0]]
+    project.tool("cc", f'case $* in *--version) echo "cc of tomorrow"; exit;; esac; exec {shutil.which("cc")} "$@"')
+    prefixes.append(project.build()[0])
     project.recipe["cflags"].append("-O1")
-    second, _ = project.build()
-    assert second != first
-    assert first.exists()
+    prefixes.append(project.build()[0])
+    prefixes.append(project.build(CFLAGS="-DMINE")[0])
+    prefixes.append(project.build(RDKNOTIFY_WITHOUT="snappy")[0])
+    assert len({*prefixes}) == 5
+    assert all(prefix.exists() for prefix in prefixes)
 
 
 def test_builds_at_the_same_time_agree(project: Project) -> None:
@@ -182,6 +204,52 @@ def test_a_damaged_download_is_refused_and_obtained_again(project: Project) -> N
     project.build()
 
 
+def compiling(project: Project) -> subprocess.Popen[str]:
+    """A build that does not get beyond its first file."""
+    project.tool("cc", f'case $* in *" -c "*) touch {project.root}/begun; exec sleep 5;; *) exec cc "$@";; esac')
+    process = project.start()
+    deadline = time.monotonic() + 30
+    while not (project.root / "begun").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+def test_ctrl_c_is_one_line_and_leaves_no_half_library(project: Project) -> None:
+    process = compiling(project)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the compilers too
+    assert project.ended(process, 130) == "vendor/build.py: interrupted"
+
+
+def test_a_killed_build_leaves_nothing_that_a_later_one_would_take(project: Project) -> None:
+    process = compiling(project)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert not list(project.root.glob("build/librdkafka-*"))
+    project.tool("cc", 'exec cc "$@"')
+    prefix, _ = project.build()
+    assert (prefix / "lib" / "librdkafka.a").exists()
+
+
+def test_a_full_disk_is_one_line(project: Project) -> None:
+    """Here full for every file of more than 1 MiB, of which the source has one."""
+    files = {**PARTS["librdkafka"], "src/large.h": "/* large */" * 200_000}
+    folder = project.recipe["librdkafka"]["folder"]
+    project.publish("librdkafka", {folder + path: text for path, text in files.items()})
+    line = project.ended(project.start(limit=1 << 20), 1)
+    assert os.strerror(errno.EFBIG) in line
+    assert not list(project.root.glob("build/source/librdkafka-*"))
+
+
+def test_the_compilers_reason_is_told(project: Project) -> None:
+    full = "/tmp/x.s: fatal error: error writing to x.o: No space left on device"
+    project.tool("cc", f'case $* in *" -c "*) echo "{full}" >&2; exit 1;; *) exec cc "$@";; esac')
+    line = project.refusal()
+    assert ".c does not compile" in line
+    assert full in line
+
+
 def test_an_archive_cannot_write_elsewhere(project: Project) -> None:
     folder = project.recipe["librdkafka"]["folder"]
     project.publish("librdkafka", {f"{folder}src/../../escaped.c": "int escaped;"})
@@ -212,10 +280,25 @@ def test_a_missing_tool_is_one_line(project: Project, tool: str, remedy: str) ->
 
 
 def test_the_compiler_is_chosen_by_cc(project: Project) -> None:
-    (project.tools / "cc").rename(project.tools / "other-cc")
+    (project.tools / "cc").rename(project.tools / "other cc")
     assert "no C compiler (missing-cc)" in project.refusal(CC="missing-cc -m64")
-    project.build(CC="other-cc -O1")
+    project.build(CC="'other cc' -O1")
     assert "rdkafka.c" in project.compiled()
+
+
+def test_a_compiler_without_the_c_library_is_not_taken_for_missing_openssl(project: Project) -> None:
+    project.tool("cc", "echo 'fatal error: stdlib.h: No such file or directory' >&2; exit 1")
+    line = project.refusal()
+    assert "fatal error: stdlib.h" in line
+    assert "build-essential" in line
+    assert "OpenSSL" not in line
+
+
+def test_flags_of_the_user_reach_the_probes_and_the_library(project: Project) -> None:
+    project.build(CPPFLAGS="-DMINE=1", CFLAGS="-O1", LDFLAGS="-Lmine")
+    calls = project.calls.read_text().splitlines()
+    assert all("-DMINE=1 -O1 -c" in call for call in calls if " -c " in call)
+    assert all("-DMINE=1 -O1" in call and "-Lmine -lssl" in call for call in calls if "-lssl" in call)
 
 
 @pytest.mark.parametrize(("header", "package"), [("openssl", "libssl-dev"), ("zlib.h", "zlib1g-dev")])
@@ -271,13 +354,58 @@ def test_a_folder_with_an_old_librdkafka_is_refused(project: Project, tmp_path: 
 
 
 def test_sources_of_an_sdist_need_no_npm(project: Project) -> None:
-    process = project.start("--source")
-    process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert (project.root / "vendor" / "source" / "librdkafka-2.15.1" / "LICENSES.txt").exists()
-    shutil.rmtree(project.root / "build")
     (project.tools / "npm").unlink()
+    for name, files in PARTS.items():
+        for path, text in files.items():
+            file = project.root / "vendor" / "source" / f"{name}-{RECIPE[name]['version']}" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
     project.build()
+
+
+class TestTheRealSource:
+    """librdkafka's own src/Makefile, where a build or an sdist has put it."""
+
+    ALWAYS: ClassVar = {"rdkafka.c", "rdkafka_mock.c", "rdkafka_lz4.c", "rdxxhash.c", "lz4.c", "lz4frame.c", "lz4hc.c"}
+    BY_FEATURE: ClassVar = {
+        "zlib": "rdgz.c",
+        "zstd": "rdkafka_zstd.c",
+        "ssl": "rdkafka_ssl.c",
+        "snappy": "snappy.c",
+        "sasl_scram": "rdkafka_sasl_scram.c",
+        "sasl_oauthbearer": "rdkafka_sasl_oauthbearer.c",
+        "hdrhistogram": "rdhdrhistogram.c",
+    }
+    UNWANTED: ClassVar = {"WITH_SASL_CYRUS", "WITH_CURL", "WITH_OAUTHBEARER_OIDC", "WITH_LIBDL", "WITH_PLUGINS"}
+
+    @pytest.fixture
+    def recipe(self) -> ModuleType:
+        spec = spec_from_file_location("vendor_build", VENDOR / "build.py")
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    @pytest.fixture
+    def source(self) -> Path:
+        name = f"librdkafka-{RECIPE['librdkafka']['version']}/src"
+        for folder in (VENDOR / "source", VENDOR.parent / "build" / "source"):
+            if (folder / name).exists():
+                return folder / name
+        return pytest.skip("librdkafka was not built from its source here")
+
+    def test_each_feature_adds_its_file_and_no_other(self, recipe: ModuleType, source: Path) -> None:
+        assert set(self.BY_FEATURE) == set(RECIPE["features"])
+        bare = recipe._sources(source, [])
+        assert set(bare) >= self.ALWAYS
+        for feature, file in self.BY_FEATURE.items():
+            assert set(recipe._sources(source, [feature])) - set(bare) == {file}
+        files = recipe._sources(source, RECIPE["features"])
+        assert len(files) == len(set(files)) == len(bare) + len(self.BY_FEATURE)
+        assert [file for file in files if not (source / file).exists()] == []
+
+    def test_no_condition_of_a_newer_librdkafka_goes_unseen(self, recipe: ModuleType, source: Path) -> None:
+        conditions = set(re.findall(r"^SRCS_\$\((\w+)\)", (source / "Makefile").read_text(), re.MULTILINE))
+        assert conditions == set(recipe.CONDITIONAL) | self.UNWANTED
 
 
 class TestTheSystemsLibrary:

@@ -86,16 +86,22 @@ def test_single_keyless_records_spread_too(producer, read, topic):
     assert {record.partition for record in read(20)} == {0, 1, 2, 3}
 
 
-def test_a_partition_without_a_leader_is_passed_over(mock, producer, read, topic, until):
+def test_a_partition_without_a_leader_is_passed_over(mock, producer, join, topic, until):
     mock.set_leader(topic, 2, -1)
-    # librdkafka knows of no leader while it places the very first records.
-    round_of_all = [bytes(1000)] * 1200
-    until(lambda: producer.send_batch(topic, round_of_all).wait(1), "records find partitions with leaders")
-    deliveries = [producer.send_batch(topic, [bytes(1000)] * 64) for _ in range(40)]
-    assert [delivery.result(5).delivered for delivery in deliveries] == [64] * 40
-    partitions = Counter(record.partition for record in read(1200 + 40 * 64))
-    assert set(partitions) == {0, 1, 3}
-    assert min(partitions.values()) > 40 * 64 / 3 / 3
+    asking = join().client
+
+    def ends():
+        return [asking.watermarks(topic, partition, 5)[1] for partition in (0, 1, 3)]
+
+    def spread():
+        before = ends()
+        deliveries = [producer.send_batch(topic, [bytes(1000)] * 64) for _ in range(40)]
+        delivered = all(delivery.wait(1) for delivery in deliveries)
+        return delivered and all(after - end > 40 * 64 / 3 / 3 for end, after in zip(before, ends(), strict=True))
+
+    # librdkafka knows of no leader, or not of all, while it places the very first records.
+    until(spread, "all partitions with a leader get their share, and no other gets anything", 5)
+    assert spread()
 
 
 def take_leader(mock, producer, topic, partition):

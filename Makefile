@@ -1,6 +1,7 @@
 # Thin: every target is one command that can be typed by hand. `make help` lists them.
 
 PYTHON ?= python3
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 STAMP := .venv/installed
@@ -15,10 +16,11 @@ help: ## list the targets
 build: $(STAMP) ## virtual environment, librdkafka, extension
 
 $(STAMP): pyproject.toml setup.py vendor/build.py vendor/recipe.json src/_rdknotify.pyx src/librdkafka.pxd $(wildcard src/core/*.pxi)
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.10 or newer is needed: install python3, or set PYTHON"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
+	    { echo "Python 3.10 or newer is needed: install python3, or set PYTHON"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing: install python3-venv"; exit 1; }
 	@$(PYTHON) vendor/build.py >/dev/null
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@echo "installing into .venv"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
@@ -27,17 +29,20 @@ demo: build ## the main job, shown and checked; KAFKA=host:port on that broker i
 	@$(BIN)/rdknotify demo $(if $(KAFKA),--kafka $(KAFKA))
 
 test: build ## everything, including real Kafka
-	@$(BIN)/python -m rdknotify.testing || { echo "or run the tests without a broker: make test-fast"; exit 1; }
+	@said=$$($(BIN)/python -m rdknotify.testing 2>&1) || { echo "$$said; without a broker: make test-fast"; exit 1; }
 	@$(BIN)/python -m pytest
 
 test-fast: build ## all tests that need no broker
 	@$(BIN)/python -m pytest -m "not broker"
 
-test-pythons: ## the tests without a broker on every CPython at hand (PYTHONS="python3.10 python3.13")
-	@for python in $(or $(PYTHONS),python3.10 python3.11 python3.12 python3.13); do \
-	    $$python -m venv build/venv-$$python && \
-	    build/venv-$$python/bin/pip install --quiet --disable-pip-version-check '.[dev]' && \
-	    build/venv-$$python/bin/python -m pytest -q -m "not broker" || exit 1; \
+test-pythons: ## the same on several CPythons; PYTHONS="python3.10 /opt/python3.13/bin/python"
+	@for python in $(PYTHONS); do \
+	    version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || \
+	        { echo "$$python does not run: name the Pythons that are here in PYTHONS"; exit 1; }; \
+	    echo "CPython $$version"; rm -rf build/lib.*; \
+	    $$python -m venv build/venv-$$version && \
+	    build/venv-$$version/bin/pip install --quiet --disable-pip-version-check '.[dev]' && \
+	    build/venv-$$version/bin/python -m pytest -q -m "not broker" || exit 1; \
 	done
 
 check: build ## linters, types, and the extension's stub

@@ -6,6 +6,7 @@ The layers are read out of the table in docs/design.md, so that the page cannot 
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import os
 import re
@@ -38,16 +39,15 @@ def layers() -> dict[str, float]:
     }
 
 
-def python_modules() -> dict[str, Path]:
+def python_modules(package: Path = PACKAGE) -> dict[str, Path]:
     """Dotted name below rdknotify -> file. The package itself is left out: it loads the public names on first use."""
-    paths = {path.relative_to(PACKAGE): path for path in PACKAGE.rglob("*.py")}
+    paths = {path.relative_to(package): path for path in package.rglob("*.py")}
     names = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
     return {name: paths[path] for name, path in names.items() if name not in ("__init__", "__main__")}
 
 
-def imports(path: Path) -> Iterator[str]:
-    """The modules of rdknotify that a file imports, wherever in the file."""
-    modules = {*python_modules(), CORE}
+def imports(path: Path, modules: set[str]) -> Iterator[str]:
+    """Those of rdknotify's modules that a file imports, wherever in the file."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -65,29 +65,38 @@ def imports(path: Path) -> Iterator[str]:
                 inner = inner.rpartition(".")[0]
 
 
-def core_imports() -> set[str]:
-    parts = [ROOT / "src" / "_rdknotify.pyx", *(ROOT / "src" / "core").glob("*.pxi")]
+def import_graph(package: Path = PACKAGE) -> dict[str, set[str]]:
+    modules = python_modules(package)
+    return {name: set(imports(path, {*modules, CORE})) - {name} for name, path in modules.items()}
+
+
+def upward(graph: dict[str, set[str]], layer: dict[str, float]) -> list[str]:
+    """The imports that go from a lower layer to a higher one."""
+
+    def height(module: str) -> float:
+        return layer[module.partition(".")[0]]
+
+    return [
+        f"{module} (layer {height(module):g}) imports {imported} (layer {height(imported):g})"
+        for module, below in graph.items()
+        for imported in sorted(below)
+        if height(imported) > height(module)
+    ]
+
+
+def core_imports(source: Path = ROOT / "src") -> set[str]:
+    """The modules of rdknotify that the core imports, wherever in its parts."""
+    parts = [*source.glob("*.pyx"), *source.glob("core/*.pxi")]
     found = (re.findall(r"^\s*(?:from|import) rdknotify\.(\w+)", path.read_text(), re.MULTILINE) for path in parts)
     return {name for names in found for name in names}
 
 
-def top(module: str) -> str:
-    return module.partition(".")[0]
-
-
 def test_the_table_of_layers_names_exactly_the_modules_that_exist() -> None:
-    assert set(layers()) == {*map(top, python_modules()), CORE}
+    assert set(layers()) == {*(name.partition(".")[0] for name in python_modules()), CORE}
 
 
 def test_no_module_imports_from_a_higher_layer() -> None:
-    layer = layers()
-    upward = [
-        f"{module} (layer {layer[top(module)]:g}) imports {imported} (layer {layer[top(imported)]:g})"
-        for module, path in python_modules().items()
-        for imported in imports(path)
-        if layer[top(imported)] > layer[top(module)]
-    ]
-    assert not upward
+    assert upward(import_graph(), layers()) == []
 
 
 def test_the_core_knows_only_the_words_that_everybody_shares() -> None:
@@ -97,8 +106,32 @@ def test_the_core_knows_only_the_words_that_everybody_shares() -> None:
 
 
 def test_imports_go_in_no_circle() -> None:
-    graph = {module: set(imports(path)) - {module} for module, path in python_modules().items()}
-    TopologicalSorter(graph).prepare()  # raises CycleError, naming the circle
+    TopologicalSorter(import_graph()).prepare()  # raises CycleError, naming the circle
+
+
+def test_a_wrong_import_would_be_seen(tmp_path: Path) -> None:
+    planted = {
+        "errors.py": "import rdknotify.sinks.sqlite",
+        "url.py": "from rdknotify import _rdknotify, errors",
+        "client.py": "def late():\n    from rdknotify.url import TransportURL",
+        "cli.py": "import json, os.path",
+        "sinks/__init__.py": "",
+        "sinks/sqlite.py": "from rdknotify.cli import main",
+    }
+    for name, text in planted.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    graph = import_graph(tmp_path)
+    assert graph["client"] == {"url"}
+    assert graph["cli"] == set()
+    assert sorted(upward(graph, layers())) == [
+        "errors (layer 0) imports sinks.sqlite (layer 3)",
+        "sinks.sqlite (layer 3) imports cli (layer 4)",
+        "url (layer 1) imports _rdknotify (layer 1.5)",
+    ]
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core" / "part.pxi").write_text("cdef int f():\n    from rdknotify.options import resolve\n")
+    assert core_imports(tmp_path) == {"options"}
 
 
 def written_files() -> list[Path]:
@@ -111,12 +144,27 @@ def written_files() -> list[Path]:
     return [path for path in ours if path.suffix not in (".so", ".pyc")]
 
 
-def test_no_file_is_too_long() -> None:
-    lengths = {path: len(path.read_text().splitlines()) for path in written_files() if path.suffix in CEILINGS}
-    assert len(lengths) > 50
-    assert {
-        str(path.relative_to(ROOT)): length for path, length in lengths.items() if length > CEILINGS[path.suffix]
-    } == {}
+def type_checked_names() -> list[str]:
+    """The names that the package imports for type checkers only."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    guarded = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    return [alias.name for node in guarded.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+
+
+def too_long(paths: list[Path]) -> dict[str, int]:
+    lengths = {path: len(path.read_text().splitlines()) for path in paths if path.suffix in CEILINGS}
+    return {path.name: length for path, length in lengths.items() if length > CEILINGS[path.suffix]}
+
+
+def test_no_file_is_too_long(tmp_path: Path) -> None:
+    files = written_files()
+    assert len(files) > 50
+    assert too_long(files) == {}
+
+    planted = [tmp_path / "core.pyx", tmp_path / "part.pxi", tmp_path / "long.py"]
+    for path in planted:
+        path.write_text("\n" * 601)
+    assert too_long(planted) == {"part.pxi": 601, "long.py": 601}
 
 
 def test_only_well_known_hosts_are_mentioned() -> None:
@@ -130,13 +178,36 @@ def extension() -> Path:
     return Path(pytest.importorskip("rdknotify._rdknotify").__file__)
 
 
+def exported(library: Path) -> list[str]:
+    """The dynamic symbols that a shared library defines."""
+    assert shutil.which("nm"), "nm is missing: install binutils"
+    command = ["nm", "-D", "--defined-only", "--format=posix", str(library)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return sorted(line.split()[0] for line in lines)
+
+
 @pytest.mark.usefixtures("extension")
 class TestTheExtension:
-    def test_it_exports_its_init_function_and_nothing_else(self, extension: Path) -> None:
-        assert shutil.which("nm"), "nm is missing: install binutils"
-        command = ["nm", "-D", "--defined-only", "--format=posix", str(extension)]
-        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-        assert [line.split()[0] for line in lines] == ["PyInit__rdknotify"]
+    def test_it_exports_its_init_function_and_nothing_else(self, extension: Path, tmp_path: Path) -> None:
+        assert exported(extension) == ["PyInit__rdknotify"]
+
+        (tmp_path / "leak.c").write_text("int PyInit_leak(void) { return 0; }\nint rd_kafka_leaked;\n")
+        command = [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-nostdlib", "leak.c", "-o", "leak.so"]
+        subprocess.run(command, cwd=tmp_path, check=True)
+        assert set(exported(tmp_path / "leak.so")) >= {"PyInit_leak", "rd_kafka_leaked"}
+
+    def test_all_public_names_load_and_say_what_they_are(self) -> None:
+        import rdknotify
+
+        assert sorted(rdknotify.__all__) == sorted(type_checked_names())
+        assert set(rdknotify._HOME_OF) <= set(rdknotify.__all__) <= set(dir(rdknotify))
+        for name in rdknotify.__all__:
+            documented = inspect.getdoc(getattr(rdknotify, name))
+            assert documented, f"rdknotify.{name} has no docstring"
+            # What dataclass and NamedTuple write where there is none.
+            assert not documented.startswith(f"{name}("), f"rdknotify.{name} has no docstring of its own"
+        with pytest.raises(AttributeError, match="no_such_name"):
+            rdknotify.no_such_name  # noqa: B018
 
     def test_it_carries_the_librdkafka_of_the_recipe_with_all_features(self) -> None:
         import rdknotify

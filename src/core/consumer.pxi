@@ -243,7 +243,9 @@ cdef class Consumer(Client):
                 msgs[kept] = msgs[i]
                 kept += 1
                 continue
-            if msgs[i].err != rdk.RD_KAFKA_RESP_ERR__PARTITION_EOF:
+            if msgs[i].err == rdk.RD_KAFKA_RESP_ERR__FATAL:
+                _latch_fatal(self._h)  # raised by the next call
+            elif msgs[i].err != rdk.RD_KAFKA_RESP_ERR__PARTITION_EOF:
                 place = "" if msgs[i].rkt == NULL else f"{_text(rdk.rd_kafka_topic_name(msgs[i].rkt))} [{msgs[i].partition}]: "
                 self._errors.append(kafka_error(msgs[i].err, place + _text(rdk.rd_kafka_message_errstr(msgs[i]))))
             rdk.rd_kafka_message_destroy(msgs[i])
@@ -278,15 +280,14 @@ cdef class Consumer(Client):
         pthread_mutex_unlock(&h.lock)
         if rebalance == NULL:
             return None
-        try:
-            partitions = [
-                (_text(rebalance.partitions.elems[i].topic), rebalance.partitions.elems[i].partition)
-                for i in range(rebalance.partitions.cnt)
-            ]
-            return ("assign", "revoke", "lost")[rebalance.kind], partitions, bool(_incremental(h.rk))
-        finally:
-            rdk.rd_kafka_topic_partition_list_destroy(rebalance.partitions)
-            free(rebalance)
+        if h.owed != NULL:
+            _free_rebalance(h.owed)
+        h.owed = rebalance
+        partitions = [
+            (_text(rebalance.partitions.elems[i].topic), rebalance.partitions.elems[i].partition)
+            for i in range(rebalance.partitions.cnt)
+        ]
+        return ("assign", "revoke", "lost")[rebalance.kind], partitions, rebalance.incremental
 
     def assign(self, offsets, bint incremental):
         """Begin reading at ``(topic, partition, offset)``; -1001 is the committed one, -2 the earliest, -1 the latest."""
@@ -305,12 +306,17 @@ cdef class Consumer(Client):
             h = self._open()
             rdn_add(&h.users, 1)
             with nogil:
-                if not incremental:
+                if h.leaving != NULL and rdk.rd_kafka_consumer_closed(h.rk):
+                    pass  # the group is gone: nobody would take the answer, and this would wait for ever
+                elif not incremental:
                     err = rdk.rd_kafka_assign(h.rk, parts if assign else NULL)
                 elif assign:
                     error = rdk.rd_kafka_incremental_assign(h.rk, parts)
                 else:
                     error = rdk.rd_kafka_incremental_unassign(h.rk, parts)
+            if h.owed != NULL:
+                _free_rebalance(h.owed)
+                h.owed = NULL
             rdn_add(&h.users, -1)
             _check_error(error)
             return _check(err)

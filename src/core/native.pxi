@@ -109,6 +109,7 @@ cdef struct Notice:                  # one log line, error or statistics documen
 
 cdef struct Rebalance:               # one that waits for the application's answer
     int kind                         # 0 assign, 1 revoke, 2 lost
+    bint incremental                 # as the protocol was then: with the group gone it cannot be asked any more
     rdk.rd_kafka_topic_partition_list_t *partitions  # owned
     Rebalance *next
 
@@ -147,7 +148,8 @@ cdef struct Handle:
     char fatal_reason[512]
     TopicState *topics
     int64_t rebalances
-    Rebalance *first_rebalance
+    Rebalance *first_rebalance       # owned, as the ones after it: not taken yet
+    Rebalance *owed                  # owned; taken, the answer is still to come
 
 cdef struct Slot:                    # what became of one record; librdkafka carries a pointer to it
     uint32_t index

@@ -250,7 +250,8 @@ cdef class Producer(Client):
                     break
                 with nogil:
                     _wait_while_above(h, &h.in_flight, seen - 1, deadline)
-                    done = _produce(h, t, msgs, headers, done, n)
+                    if not rdn_get(&h.stopping):
+                        done = _produce(h, t, msgs, headers, done, n)
                 PyErr_CheckSignals()
                 if rdn_get(&h.stopping):
                     self._open()

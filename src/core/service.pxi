@@ -99,13 +99,17 @@ cdef void _take_reports(Handle *h, rdk.rd_kafka_event_t *event) noexcept nogil:
     rdn_add(&h.in_flight, -total)
     _announce(h)
 
-cdef void _take_error(Handle *h, rdk.rd_kafka_event_t *event) noexcept nogil:
+cdef void _latch_fatal(Handle *h) noexcept nogil:
+    """Keep the fatal error, if there is one: every later call raises it."""
     cdef char reason[512]
     cdef rdk.rd_kafka_resp_err_t fatal = rdk.rd_kafka_fatal_error(h.rk, reason, sizeof(reason))
-    cdef rdk.rd_kafka_resp_err_t code = rdk.rd_kafka_event_error(event)
     if fatal and not rdn_get(&h.fatal):
         snprintf(h.fatal_reason, sizeof(h.fatal_reason), "%s", <char *> reason)
         rdn_set(&h.fatal, fatal)
+
+cdef void _take_error(Handle *h, rdk.rd_kafka_event_t *event) noexcept nogil:
+    cdef rdk.rd_kafka_resp_err_t code = rdk.rd_kafka_event_error(event)
+    _latch_fatal(h)
     _notice(h, NOTICE_ERROR, code, rdk.rd_kafka_err2name(code), rdk.rd_kafka_event_error_string(event))
 
 cdef bint _serve_event(Handle *h, int milliseconds) noexcept nogil:
@@ -137,7 +141,10 @@ cdef void *_serve(void *arg) noexcept nogil:
     cdef Handle *h = <Handle *> arg
     while not rdn_get(&h.stopping):
         _serve_event(h, 500)
-    _end_well(h)
+    if h.records == NULL:
+        _deliver_or_purge(h)
+    else:
+        _leave_in_time(h)
     # Threads that were inside a call see `stopping` within a slice; polled records may live for as long as they like.
     while rdn_get(&h.users) or rdn_get(&h.chunks):
         _serve_event(h, 20)
@@ -147,24 +154,54 @@ cdef void *_serve(void *arg) noexcept nogil:
     _destroy(h)
     return NULL
 
-cdef void _end_well(Handle *h) noexcept nogil:
-    """Within the grace period, deliver what is queued or leave the group; then give up what is left."""
+cdef void _deliver_or_purge(Handle *h) noexcept nogil:
+    """Deliver what is queued within the grace period; then give up the rest, until every record has its outcome."""
     cdef int64_t deadline = rdn_now() + h.grace
-    if h.records != NULL:
-        if h.leaving == NULL and (h.grace or rdn_get(&h.chunks)):
-            _begin_leaving(h)
-        while h.leaving != NULL and not rdk.rd_kafka_consumer_closed(h.rk) and rdn_now() < deadline:
-            _serve_leaving(h, 50)
-        return
-    if rdn_get(&h.in_flight) and h.grace:
-        rdk.rd_kafka_flush(h.rk, 0)
+    if h.grace:
+        rdk.rd_kafka_flush(h.rk, 0)  # no more lingering
     while rdn_get(&h.in_flight) and rdn_now() < deadline:
         _serve_event(h, 50)
-    if rdn_get(&h.in_flight):
-        rdk.rd_kafka_purge(h.rk, rdk.RD_KAFKA_PURGE_F_QUEUE | rdk.RD_KAFKA_PURGE_F_INFLIGHT)
-        deadline = rdn_now() + GRACE_US
-        while rdn_get(&h.in_flight) and rdn_now() < deadline:
-            _serve_event(h, 50)
+    deadline = rdn_now() + GRACE_US
+    while (rdn_get(&h.in_flight) or rdn_get(&h.users)) and rdn_now() < deadline:
+        # Again each time: a sender that waited for room may have used what the first purge made.
+        if rdn_get(&h.in_flight):
+            rdk.rd_kafka_purge(h.rk, rdk.RD_KAFKA_PURGE_F_QUEUE | rdk.RD_KAFKA_PURGE_F_INFLIGHT)
+        _serve_event(h, 50)
+
+cdef void _leave_in_time(Handle *h) noexcept nogil:
+    """Leave the group, in the background, while the brokers answer."""
+    cdef int64_t deadline
+    cdef Rebalance *rebalance
+    while rdn_get(&h.users):
+        _serve_event(h, 20)
+    if h.leaving == NULL and not _begin_leaving(h):
+        return
+    if h.owed != NULL:
+        _give_up(h.rk, h.owed)
+        h.owed = NULL
+    while h.first_rebalance != NULL:
+        rebalance = h.first_rebalance
+        h.first_rebalance = rebalance.next
+        _give_up(h.rk, rebalance)
+    deadline = rdn_now() + GRACE_US
+    while not rdk.rd_kafka_consumer_closed(h.rk) and rdn_now() < deadline:
+        _serve_leaving(h, 50)
+
+cdef void _give_up(rdk.rd_kafka_t *rk, Rebalance *rebalance) noexcept nogil:
+    """Answer a rebalance while leaving, for an application that does not; frees it.
+
+    librdkafka never ends while one waits for its answer. But an assignment gets none now: it is followed by a revocation of
+    the same partitions, and an answer that arrives when the group is gone already waits for ever.
+    """
+    if rebalance.kind != 0 and rebalance.incremental:
+        rdk.rd_kafka_error_destroy(rdk.rd_kafka_incremental_unassign(rk, rebalance.partitions))
+    elif rebalance.kind != 0:
+        rdk.rd_kafka_assign(rk, NULL)
+    _free_rebalance(rebalance)
+
+cdef void _free_rebalance(Rebalance *rebalance) noexcept nogil:
+    rdk.rd_kafka_topic_partition_list_destroy(rebalance.partitions)
+    free(rebalance)
 
 cdef void _destroy(Handle *h) noexcept nogil:
     cdef TopicState *topic
@@ -172,8 +209,9 @@ cdef void _destroy(Handle *h) noexcept nogil:
     while h.first_rebalance != NULL:
         rebalance = h.first_rebalance
         h.first_rebalance = rebalance.next
-        rdk.rd_kafka_topic_partition_list_destroy(rebalance.partitions)
-        free(rebalance)
+        _free_rebalance(rebalance)
+    if h.owed != NULL:
+        _free_rebalance(h.owed)
     while h.topics != NULL:
         topic = h.topics
         h.topics = topic.next
@@ -210,26 +248,26 @@ cdef void _serve_leaving(Handle *h, int milliseconds) noexcept nogil:
     if h.leaving != NULL and rdk.rd_kafka_consume_batch_queue(h.leaving, milliseconds, &msg, 1) == 1:
         rdk.rd_kafka_message_destroy(msg)
 
-cdef bint _incremental(rdk.rd_kafka_t *rk) noexcept nogil:
-    return rdk.rd_kafka_rebalance_protocol(rk)[0] == c"C"
-
 cdef void _on_rebalance(
     rdk.rd_kafka_t *rk, rdk.rd_kafka_resp_err_t err, rdk.rd_kafka_topic_partition_list_t *partitions, void *opaque
 ) noexcept nogil:
     """Runs in the polling thread, inside librdkafka. The answer is given later, by assign or unassign."""
     cdef Handle *h = <Handle *> opaque
-    cdef Rebalance *rebalance
+    cdef const char *protocol = rdk.rd_kafka_rebalance_protocol(rk)
+    cdef Rebalance *rebalance = <Rebalance *> calloc(1, sizeof(Rebalance))
     cdef Rebalance **tail
-    cdef bint assign = err == rdk.RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS
-    rebalance = NULL if rdn_get(&h.stopping) else <Rebalance *> calloc(1, sizeof(Rebalance))
-    if rebalance == NULL:  # nobody will answer: give everything up
-        if not _incremental(rk):
-            rdk.rd_kafka_assign(rk, NULL)
-        elif not assign:
-            rdk.rd_kafka_error_destroy(rdk.rd_kafka_incremental_unassign(rk, partitions))
+    if rebalance == NULL:  # the group finds out when the session ends
         return
-    rebalance.kind = 0 if assign else 2 if rdk.rd_kafka_assignment_lost(rk) else 1
-    rebalance.partitions = rdk.rd_kafka_topic_partition_list_copy(partitions)
+    rebalance.incremental = protocol != NULL and protocol[0] == c"C"
+    if err != rdk.RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS:
+        rebalance.kind = 2 if rdk.rd_kafka_assignment_lost(rk) else 1
+    if partitions != NULL:
+        rebalance.partitions = rdk.rd_kafka_topic_partition_list_copy(partitions)
+    else:
+        rebalance.partitions = rdk.rd_kafka_topic_partition_list_new(0)
+    if rdn_get(&h.stopping):
+        _give_up(rk, rebalance)
+        return
     pthread_mutex_lock(&h.lock)
     tail = &h.first_rebalance
     while tail[0] != NULL:

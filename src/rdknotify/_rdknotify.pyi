@@ -35,7 +35,10 @@ def version() -> str: ...
 def features() -> tuple[str, ...]: ...
 def live_handles() -> dict[str, int]: ...
 def wait_events(timeout: float) -> bool:
-    """Wait without the GIL until some client has events to take; false at the timeout."""
+    """Wait without the GIL until events arrived since the last call that returned true; false at the timeout.
+
+    For a thread of its own: signals are not looked at.
+    """
 
 def kafka_error(
     code: int, reason: str | None = None, *, fatal: bool = False, kind: type[KafkaError] | None = None

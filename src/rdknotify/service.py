@@ -38,6 +38,7 @@ class Service:
         self._stop_timeout = stop_timeout
         # A plain flag: a signal handler that set an Event could deadlock with the thread it interrupted.
         self._stopping = False
+        self._ready = threading.Event()
         self._finished = threading.Event()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -79,12 +80,18 @@ class Service:
             raise self._error
 
     def start(self) -> None:
-        """Work in a thread of its own; at interpreter exit it is stopped, and waited for within the stop timeout."""
+        """Work in a thread of its own. Returns when that is connected, raises what kept it from connecting.
+
+        At interpreter exit it is stopped, and waited for within the stop timeout.
+        """
         self._begin()
         self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
         # Registered now and not at import, so that it comes before the hook that closes the clients.
         atexit.register(self._at_exit)
         self._thread.start()
+        self._ready.wait()
+        if self._finished.is_set():
+            self.wait()
 
     def stop(self) -> None:
         """Ask the work to end; returns at once. Idempotent."""
@@ -138,6 +145,7 @@ class Service:
         try:
             try:
                 self._open()
+                self._ready.set()
                 while not self._stopping:
                     self._step()
                 self._drain()
@@ -148,6 +156,7 @@ class Service:
             self._error = error
         finally:
             self._finished.set()
+            self._ready.set()
             atexit.unregister(self._at_exit)
 
     def _at_exit(self) -> None:

@@ -95,6 +95,12 @@ class Project:
     def start(self, limit: int | None = None, **variables: str) -> subprocess.Popen[str]:
         """A build in a process group of its own, which may write files of ``limit`` bytes only."""
         (self.root / "vendor" / "recipe.json").write_text(json.dumps(self.recipe))
+
+        def prepare() -> None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job is started with SIGINT ignored
+            if limit:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
         return subprocess.Popen(
             [sys.executable, "vendor/build.py"],
             cwd=self.root,
@@ -103,7 +109,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))) if limit else None,
+            preexec_fn=prepare,
         )
 
     def build(self, **variables: str) -> tuple[Path, str]:

@@ -50,7 +50,7 @@ check: build ## linters, types, and the extension's stub
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/cython-lint src/_rdknotify.pyx src/librdkafka.pxd
-	@$(BIN)/cython-lint --ignore=unused-imports src/core/*.pxi
+	@$(BIN)/cython-lint src/core/*.pxi
 	@MYPYPATH=src $(BIN)/python -m mypy.stubtest rdknotify._rdknotify
 
 bench: build ## beside the limit in C and confluent-kafka; KAFKA=host:port on that broker

@@ -1,7 +1,7 @@
 """``python -m benchmarks``: rdknotify beside the C limit and confluent-kafka, on a real broker, in alternating runs.
 
-Every client has the same settings, payload, batch size and topic layout and runs in a process of its own. A produce run
-that leaves other than the sent number of records on the log, or a consume run that ends short, is an error, not a figure.
+Every client has the same settings, payload, batch size and topics and runs in a process of its own. A produce run that
+leaves other than the sent number of records on the log, or a consume run that ends short, is an error, not a figure.
 """
 
 from __future__ import annotations
@@ -123,9 +123,7 @@ def show(title: str, results: Figures) -> None:
     for client, figures in results.items():
         rates = [figure["records"] / figure["seconds"] / 1e3 for figure in figures]
         costs = [figure["cpu"] / figure["records"] * 1e6 for figure in figures]
-        ratios = [
-            limit["seconds"] / figure["seconds"] for figure, limit in zip(figures, results[LIMIT], strict=True)
-        ]
+        ratios = [limit["seconds"] / figure["seconds"] for figure, limit in zip(figures, results[LIMIT], strict=True)]
         rate = f"{statistics.median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f})"
         ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         click.echo(f"{client:26}{rate:>28}{statistics.median(costs):>16.2f}{ratio:>26}")

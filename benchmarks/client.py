@@ -84,9 +84,7 @@ def confluent_produce(brokers: str, topic: str, records: int, size: int, batch: 
     assert outcomes == [records + 1, 0], outcomes
 
 
-def confluent_produce_batch(
-    brokers: str, topic: str, records: int, size: int, batch: int, config: Settings
-) -> None:
+def confluent_produce_batch(brokers: str, topic: str, records: int, size: int, batch: int, config: Settings) -> None:
     from confluent_kafka import Producer
 
     outcomes = [0, 0]

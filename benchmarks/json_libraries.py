@@ -98,10 +98,7 @@ def faults() -> None:
     cases = {"nan": math.nan, "inf": math.inf, "2**70": 2**70, "surrogate": "\ud800", "int key": {1: 2}}
     for name, codec in codecs().items():
         encode, decode = both_ways(codec)
-        print(
-            f"  {name:8}"
-            + ", ".join(f"{case}: {_fault(encode, decode, value)}" for case, value in cases.items())
-        )
+        print(f"  {name:8}" + ", ".join(f"{case}: {_fault(encode, decode, value)}" for case, value in cases.items()))
 
 
 def _fault(encode: Callable[[Any], bytes], decode: Callable[[bytes], Any], value: Any) -> str:
@@ -112,9 +109,7 @@ def _fault(encode: Callable[[Any], bytes], decode: Callable[[bytes], Any], value
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
     print(f"Python {platform.python_version()}, orjson {orjson.__version__}, msgspec {msgspec.__version__}")

@@ -287,7 +287,8 @@ cdef list _administer(Client client, list topics, bint create, timeout):
         else:
             results = rdk.rd_kafka_DeleteTopics_result_topics(rdk.rd_kafka_event_DeleteTopics_result(event), &count)
         return [
-            kafka_error(rdk.rd_kafka_topic_result_error(results[i]), _text(rdk.rd_kafka_topic_result_error_string(results[i])))
+            kafka_error(rdk.rd_kafka_topic_result_error(results[i]),
+                        _text(rdk.rd_kafka_topic_result_error_string(results[i])))
             if rdk.rd_kafka_topic_result_error(results[i]) else None
             for i in range(count)
         ]

@@ -246,7 +246,9 @@ cdef class Consumer(Client):
             if msgs[i].err == rdk.RD_KAFKA_RESP_ERR__FATAL:
                 _latch_fatal(self._h)  # raised by the next call
             elif msgs[i].err != rdk.RD_KAFKA_RESP_ERR__PARTITION_EOF:
-                place = "" if msgs[i].rkt == NULL else f"{_text(rdk.rd_kafka_topic_name(msgs[i].rkt))} [{msgs[i].partition}]: "
+                place = ""
+                if msgs[i].rkt != NULL:
+                    place = f"{_text(rdk.rd_kafka_topic_name(msgs[i].rkt))} [{msgs[i].partition}]: "
                 self._errors.append(kafka_error(msgs[i].err, place + _text(rdk.rd_kafka_message_errstr(msgs[i]))))
             rdk.rd_kafka_message_destroy(msgs[i])
         return kept

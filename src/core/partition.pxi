@@ -80,7 +80,7 @@ cdef int32_t _partitioner(
 cdef bint _choose_partitions(TopicState *t, rdk.rd_kafka_message_t *msgs, int n) noexcept nogil:
     """Give each record its partition; true if there is more than one.
 
-    While the topic is not known, all go to librdkafka without one; later one does now and then, to look at the leaders again.
+    While the topic is not known, all go to librdkafka without one; later one does now and then, to see the leaders again.
     """
     cdef int i, first = 0
     cdef int32_t sticky = -1

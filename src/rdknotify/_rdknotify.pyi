@@ -60,8 +60,9 @@ class Client:
         """Take the logs, errors and statistics that arrived since the last call; never blocks, works after close."""
 
     def metadata(self, topic: str | None = None, timeout: float = 5.0) -> dict[str, Any]:
-        """Ask the cluster: ``{"brokers": [(id, host, port)], "topics": {name: {partition: leader}}, "errors": {name: code}}``.
+        """Ask the cluster for its brokers, topics and leaders.
 
+        ``{"brokers": [(id, host, port)], "topics": {name: {partition: leader}}, "errors": {name: code}}``.
         With ``topic`` only that one; without, all. Raises KafkaError ``_TRANSPORT`` or ``_TIMED_OUT``.
         """
 
@@ -75,8 +76,10 @@ class Client:
 
     def delete_topics(self, topics: Sequence[str], timeout: float = 10.0) -> list[KafkaError | None]: ...
     def shut(self, timeout: float = 1.0) -> None:
-        """Release the handle at once, without delivering or leaving a group. Idempotent, bounded by ``timeout`` seconds;
-        records polled from it keep it alive in C."""
+        """Release the handle: give up what is in flight, leave the group in the background. Idempotent, bounded.
+
+        Waits up to ``timeout`` seconds for librdkafka's threads to end; records polled from it keep it alive in C.
+        """
 
 @final
 class Delivery:
@@ -141,10 +144,12 @@ class Producer(Client):
     def purge(self) -> None:
         """Give up everything in flight: outcomes NOT_PERSISTED (queued) or POSSIBLY_PERSISTED (sent)."""
 
-
 @final
 class Record:
-    """One record of a batch; the payload is copied when asked for. ``memoryview(record)`` is the value without a copy."""
+    """One record of a batch; the payload is copied when asked for.
+
+    ``memoryview(record)`` is the value without a copy.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     @property
@@ -201,7 +206,10 @@ class Consumer(Client):
         """
 
     def take_rebalance(self) -> tuple[str, list[Partition], bool] | None:
-        """``("assign" | "revoke" | "lost", partitions, incremental)``: answer with :meth:`assign` or :meth:`unassign`."""
+        """The oldest rebalance that waits: ``("assign" | "revoke" | "lost", partitions, incremental)``.
+
+        Answer it with :meth:`assign` or :meth:`unassign`; while leaving, an assignment gets no answer.
+        """
 
     def take_errors(self) -> list[KafkaError]: ...
     def assign(self, offsets: Sequence[Offset], incremental: bool) -> None:
@@ -222,12 +230,18 @@ class Consumer(Client):
     def pause(self, partitions: Sequence[Partition]) -> None: ...
     def resume(self, partitions: Sequence[Partition]) -> None: ...
     def leave(self, timeout: float) -> bool:
-        """Begin to leave the group; call until true, taking rebalances in between. False: call again, or give up and shut."""
+        """Begin to leave the group; call until true, taking rebalances in between.
 
+        False: a rebalance waits, or the timeout is over; call again, or give up and shut.
+        """
 
 @disjoint_base
 class MockCluster:
-    """librdkafka's in-process Kafka: keeps at most 5 MiB or 100,000 records a partition; no TLS, SASL or admin requests."""
+    """librdkafka's in-process Kafka: keeps at most 5 MiB or 100,000 records a partition.
+
+    No TLS, SASL or admin requests. It is no judge of rebalances: when a member joins a group at work, it may
+    wait for the session's timeout, or end the process by an assertion of its own; use a real broker for that.
+    """
 
     def __init__(self, brokers: int = 1) -> None: ...
     @property

@@ -25,9 +25,7 @@ Pattern: TypeAlias = "str | re.Pattern[str]"
 class _Filter(Protocol):
     """What may stand as ``filter_rule``: ours, or oslo.messaging's."""
 
-    def match(
-        self, context: Any, publisher_id: Any, event_type: Any, metadata: Any, payload: Any
-    ) -> bool: ...
+    def match(self, context: Any, publisher_id: Any, event_type: Any, metadata: Any, payload: Any) -> bool: ...
 
 
 class NotificationResult(str, Enum):
@@ -117,7 +115,7 @@ class Dispatcher:
                     notification.payload,
                     metadata,
                 )
-            except Exception as error:  # noqa: BLE001 - raised when the other endpoints had their turn
+            except Exception as error:
                 failure = _chained(error, failure)
             else:
                 if answer == NotificationResult.REQUEUE:
@@ -134,18 +132,14 @@ class Dispatcher:
         of them.
         """
         if not self._batch:
-            raise ConfigError(
-                "dispatch_batch: these endpoints take one notification at a time; make it batch=True"
-            )
+            raise ConfigError("dispatch_batch: these endpoints take one notification at a time; make it batch=True")
         results, failure = [NotificationResult.HANDLED] * len(notifications), None
         for priority, indexes in _by_priority(notifications).items():
             for screen, callback in self._callbacks.get(priority, ()):
                 try:
                     wanted = [index for index in indexes if _wanted(screen, notifications[index])]
-                    answer = (
-                        callback([_message(notifications[index]) for index in wanted]) if wanted else None
-                    )
-                except Exception as error:  # noqa: BLE001 - raised when the other endpoints had their turn
+                    answer = callback([_message(notifications[index]) for index in wanted]) if wanted else None
+                except Exception as error:
                     failure = _chained(error, failure)
                     continue
                 if answer == NotificationResult.REQUEUE:
@@ -207,9 +201,7 @@ def _compiled(pattern: Pattern, name: str) -> re.Pattern[str]:
 
 def _compiled_each(patterns: Mapping[str, Pattern] | None, name: str) -> dict[str, re.Pattern[str]]:
     if patterns is not None and not isinstance(patterns, Mapping):
-        raise ConfigError(
-            f"filter: {name} is a mapping of keys to expressions, not {type(patterns).__name__}"
-        )
+        raise ConfigError(f"filter: {name} is a mapping of keys to expressions, not {type(patterns).__name__}")
     return {key: _compiled(pattern, f"{name}[{key!r}]") for key, pattern in (patterns or {}).items()}
 
 

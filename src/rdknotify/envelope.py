@@ -68,9 +68,7 @@ def new_notification(
     """A notification made now, with new ids. ``context`` as in :func:`encode_new`."""
     message_id, unique_id = _new_ids()
     fields = _context_fields(context)
-    return Notification(
-        message_id, publisher_id, event_type, priority.upper(), payload, _now(), fields, unique_id
-    )
+    return Notification(message_id, publisher_id, event_type, priority.upper(), payload, _now(), fields, unique_id)
 
 
 def encode(notification: Notification) -> bytes:
@@ -123,9 +121,7 @@ def decode(value: bytes | bytearray | memoryview) -> Notification:
     if version != VERSION:
         _check_version(version)
     if type(text) is not str:
-        raise EnvelopeError(
-            "oslo.message is not text" if "oslo.message" in envelope else "oslo.message is missing"
-        )
+        raise EnvelopeError("oslo.message is not text" if "oslo.message" in envelope else "oslo.message is missing")
     message = _loads_exact(text, "oslo.message")
     if type(message) is not dict:
         raise EnvelopeError("oslo.message is not a JSON object")
@@ -146,9 +142,7 @@ def decode(value: bytes | bytearray | memoryview) -> Notification:
         context = {}
     elif type(context) is not dict:
         raise EnvelopeError("_context is not a JSON object")
-    return Notification(
-        message_id, publisher_id, event_type, priority, payload, timestamp, context, unique_id, message
-    )
+    return Notification(message_id, publisher_id, event_type, priority, payload, timestamp, context, unique_id, message)
 
 
 def to_primitive(value: Any) -> Any:
@@ -177,9 +171,7 @@ def to_primitive(value: Any) -> Any:
         if isinstance(value, Collection):
             return list(value)
     kind = type(value)
-    raise TypeError(
-        f"{kind.__module__}.{kind.__qualname__} is no JSON value; convert it, or give it to_dict()"
-    )
+    raise TypeError(f"{kind.__module__}.{kind.__qualname__} is no JSON value; convert it, or give it to_dict()")
 
 
 def _datetime_text(value: datetime) -> str:
@@ -299,9 +291,7 @@ def _standard_loads(source: bytes | bytearray | memoryview | str, part: str) -> 
     try:
         return json.loads(source if isinstance(source, str) else bytes(source).decode())
     except (ValueError, RecursionError) as error:
-        raise EnvelopeError(
-            f"{part} is not {'UTF-8' if isinstance(error, UnicodeError) else 'JSON'}"
-        ) from None
+        raise EnvelopeError(f"{part} is not {'UTF-8' if isinstance(error, UnicodeError) else 'JSON'}") from None
 
 
 def _check_version(version: object) -> None:
@@ -321,9 +311,7 @@ def _context_fields(context: Any) -> dict[str, Any]:
     to_dict = getattr(context, "to_dict", None)
     fields = to_dict() if callable(to_dict) else context
     if not isinstance(fields, Mapping):
-        raise EnvelopeError(
-            f"context: a dict or an object with to_dict() is needed, not {type(context).__name__}"
-        )
+        raise EnvelopeError(f"context: a dict or an object with to_dict() is needed, not {type(context).__name__}")
     return dict(fields)
 
 

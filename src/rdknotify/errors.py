@@ -61,9 +61,7 @@ class KafkaError(RdNotifyError):
         retriable: the same call may succeed later.
     """
 
-    def __init__(
-        self, code: int, name: str, reason: str, *, fatal: bool = False, retriable: bool = False
-    ) -> None:
+    def __init__(self, code: int, name: str, reason: str, *, fatal: bool = False, retriable: bool = False) -> None:
         super().__init__(code, name, reason)
         self.code = code
         self.name = name

@@ -210,9 +210,7 @@ FIXED: Mapping[Role, Mapping[str, str]] = {
 }
 """librdkafka properties that we set and own: see :data:`OWNED`."""
 
-_CREDENTIALS = (
-    "credentials stand in the URL: kafka://user:password@host, or TransportURL(username=, password=)"
-)
+_CREDENTIALS = "credentials stand in the URL: kafka://user:password@host, or TransportURL(username=, password=)"
 _COMMITS = "offsets are committed explicitly, before or after the work: use commit= or settle="
 _PARTITIONS = "partitions are chosen by rdknotify"
 _OUTCOMES = "every record has an outcome, which is taken from its delivery report"
@@ -320,9 +318,7 @@ def for_role(options: Mapping[str, Any], role: Role) -> dict[str, Any]:
 
     Unknown names stay in, so that :func:`resolve` reports them.
     """
-    return {
-        name: value for name, value in options.items() if name not in _BY_NAME or role in _BY_NAME[name].roles
-    }
+    return {name: value for name, value in options.items() if name not in _BY_NAME or role in _BY_NAME[name].roles}
 
 
 class _Read:
@@ -342,9 +338,7 @@ class _Read:
         elif self.source == "option" or (self.source != "config" and "." not in name):
             raise ConfigError(f"{self.source} {name!r} is unknown{_hint(name)}")
         elif option is not None:
-            raise ConfigError(
-                f"config: {name} is an option, not a librdkafka property: give it as {name}=..."
-            )
+            raise ConfigError(f"config: {name} is an option, not a librdkafka property: give it as {name}=...")
         else:
             self._take_property(name, value)
 
@@ -359,9 +353,7 @@ class _Read:
         if self.role in option.roles:
             self._once(option.name, name, converted, self.options)
         elif self.source == "option":
-            raise ConfigError(
-                f"option {name}: a {self.role} has none of this name, it is for a {option.roles[0]}"
-            )
+            raise ConfigError(f"option {name}: a {self.role} has none of this name, it is for a {option.roles[0]}")
 
     def _take_property(self, name: str, value: Any) -> None:
         if not isinstance(name, str) or not name:
@@ -408,9 +400,7 @@ def _convert(option: Option, value: Any, label: str, milliseconds: bool = False)
         converted = converted / 1000 if milliseconds else converted
         low, high = option.minimum, option.maximum
         if (low is not None and converted < low) or (high is not None and converted > high):
-            raise ConfigError(
-                f"{given}: it must be {_range(option)}{' ' + option.unit if option.unit else ''}"
-            )
+            raise ConfigError(f"{given}: it must be {_range(option)}{' ' + option.unit if option.unit else ''}")
     return converted
 
 
@@ -458,8 +448,7 @@ def _security_protocol(values: Mapping[str, Value], url: TransportURL, passed: M
     if str(protocol).startswith("SASL") and needs_password and (not url.username or url.password is None):
         missing = "password" if url.username else "user name and password"
         raise ConfigError(
-            f"option security_protocol={protocol}: sasl_mechanism {mechanism} needs a {missing}: "
-            f"{_CREDENTIALS}"
+            f"option security_protocol={protocol}: sasl_mechanism {mechanism} needs a {missing}: {_CREDENTIALS}"
         )
     certificate, key = "ssl_client_cert_file", "ssl_client_key_file"
     for one, other, instead in ((key, certificate, "ssl.certificate.pem"), (certificate, key, "ssl.key.pem")):
@@ -494,9 +483,7 @@ def _warn(text: str) -> None:
     warnings.warn(text, UserWarning, stacklevel=4)
 
 
-def _conf(
-    values: Mapping[str, Value], url: TransportURL, role: Role, passed: Mapping[str, str]
-) -> dict[str, str]:
+def _conf(values: Mapping[str, Value], url: TransportURL, role: Role, passed: Mapping[str, str]) -> dict[str, str]:
     conf = {name: value for name, (value, _) in DEFAULTS[role].items()}
     if values.get("group_protocol") == "consumer":
         # Brokers assign there, and librdkafka refuses the property.
@@ -557,9 +544,7 @@ def markdown() -> Iterator[str]:
     }
     yield from _markdown_table(("property", "value", "for", "because"), rows.values())
     yield from ("", "These cannot be set, nor any that ends in `_cb`:", "")
-    yield from _markdown_table(
-        ("property", "because"), ((f"`{name}`", reason) for name, reason in OWNED.items())
-    )
+    yield from _markdown_table(("property", "because"), ((f"`{name}`", reason) for name, reason in OWNED.items()))
 
 
 def _markdown_row(option: Option) -> tuple[str, ...]:

@@ -53,9 +53,7 @@ def check_name(name: str, **parts: str | None) -> str:
     if name in (".", ".."):
         raise ConfigError(f"topic {name!r}{of}: Kafka does not allow this name; choose another")
     if len(name) > _MAX_LENGTH:
-        raise ConfigError(
-            f"topic {name!r}{of} has {len(name)} characters; Kafka allows {_MAX_LENGTH}: shorten it"
-        )
+        raise ConfigError(f"topic {name!r}{of} has {len(name)} characters; Kafka allows {_MAX_LENGTH}: shorten it")
     if not _NAME.fullmatch(name):
         raise ConfigError(f"topic {name!r}{of}: Kafka allows only letters, digits, '.', '_' and '-' (ASCII)")
     return name

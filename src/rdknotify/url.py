@@ -165,9 +165,7 @@ def _parse_place(place: str, number: int, quotable: bool) -> tuple[str, int]:
         return host, DEFAULT_PORT
     # str.isdigit would accept digits that int() reads but no URL has.
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
-        remedy = (
-            "" if quotable else "; '/', '?', '#' and ',' in a password are written as %2F, %3F, %23 and %2C"
-        )
+        remedy = "" if quotable else "; '/', '?', '#' and ',' in a password are written as %2F, %3F, %23 and %2C"
         raise ConfigError(f"transport URL: port{shown(port)} of host {number} is not within 1..65535{remedy}")
     return host, int(port)
 

@@ -35,9 +35,7 @@ def own_kafka() -> Iterator[LocalKafka]:
 def write(bootstrap: str, topic: str, values: list[bytes]) -> None:
     """Produce with a client that is not ours; every record is acknowledged, or the test fails."""
     refused: list[object] = []
-    producer = Producer(
-        {"bootstrap.servers": bootstrap, "enable.idempotence": True, "message.timeout.ms": 30_000}
-    )
+    producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "message.timeout.ms": 30_000})
     for number, value in enumerate(values):
         producer.produce(
             topic,
@@ -64,9 +62,7 @@ def test_an_independent_client_reads_what_it_wrote(kafka: LocalKafka | RunningKa
     assert all(0 <= partition < 3 for partition, *_ in rows)
 
 
-def test_an_unknown_topic_comes_into_being_with_four_partitions(
-    kafka: LocalKafka | RunningKafka, topic: str
-) -> None:
+def test_an_unknown_topic_comes_into_being_with_four_partitions(kafka: LocalKafka | RunningKafka, topic: str) -> None:
     if not kafka.managed:
         pytest.skip("a foreign Kafka has its own settings")
     write(kafka.bootstrap_servers, topic, [b"first"])

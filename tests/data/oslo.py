@@ -70,9 +70,7 @@ def sent(priority: str, event_type: str, payload: Any, context: Any, vhost: str 
     confluent_kafka.Producer = KeptProducer
     conf = cfg.ConfigOpts()
     transport = oslo_messaging.get_notification_transport(conf, f"kafka://127.0.0.1:9092/{vhost}")
-    notifier = oslo_messaging.Notifier(
-        transport, "compute.node1", driver="messagingv2", topics=["notifications"]
-    )
+    notifier = oslo_messaging.Notifier(transport, "compute.node1", driver="messagingv2", topics=["notifications"])
     KeptProducer.kept.clear()
     getattr(notifier, priority)(context, event_type, payload)
     (pair,) = KeptProducer.kept
@@ -86,13 +84,9 @@ def received(value: bytes) -> dict[str, Any]:
 
 
 def record() -> None:
-    for vhost, (priority, event_type, payload, context) in [("", case) for case in CASES] + [
-        ("blue", CASES[0])
-    ]:
+    for vhost, (priority, event_type, payload, context) in [("", case) for case in CASES] + [("blue", CASES[0])]:
         topic, value = sent(priority, event_type, payload, context, vhost)
-        print(
-            json.dumps({"topic": topic, "vhost": vhost, "value": value.decode(), "received": received(value)})
-        )
+        print(json.dumps({"topic": topic, "vhost": vhost, "value": value.decode(), "received": received(value)}))
     timeutils.set_time_override(datetime(2024, 1, 1))
     topic, value = sent(*CASES[0])
     print(json.dumps({"topic": topic, "vhost": "", "value": value.decode(), "received": received(value)}))

@@ -38,9 +38,7 @@ def install(folder: Path, name: str, script: str) -> None:
 
 
 def ask_kit() -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rdknotify.testing"], capture_output=True, text=True, timeout=60
-    )
+    return subprocess.run([sys.executable, "-m", "rdknotify.testing"], capture_output=True, text=True, timeout=60)
 
 
 def test_missing_java_is_one_line_that_says_what_to_install(tools: Path) -> None:
@@ -84,9 +82,7 @@ def test_jars_are_fetched_once_and_need_no_maven_then(tools: Path) -> None:
 def test_two_processes_fetch_once(tools: Path) -> None:
     install(tools, "mvn", f"sleep 0.5; {MVN_FETCHES}")
     script = "from rdknotify.testing.jars import find_jars; print(find_jars())"
-    both = [
-        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
+    both = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
 
     folders = {process.communicate(timeout=30)[0].strip() for process in both}
 
@@ -98,9 +94,7 @@ def test_a_failed_fetch_tells_mavens_reason_and_leaves_nothing(tools: Path) -> N
     script = "mkdir jars; touch jars/half.jar\necho '[ERROR] Could not transfer kafka_2.13: refused'\n"
     install(tools, "mvn", script + "echo '[ERROR] For more information read the articles'; exit 1")
 
-    with pytest.raises(
-        LocalKafkaError, match=r"could not fetch Kafka .*: Could not transfer kafka_2.13: refused$"
-    ):
+    with pytest.raises(LocalKafkaError, match=r"could not fetch Kafka .*: Could not transfer kafka_2.13: refused$"):
         find_jars()
 
     assert [path.name for path in Path(os.environ["RDKNOTIFY_CACHE"]).iterdir()] == ["lock"]
@@ -109,15 +103,11 @@ def test_a_failed_fetch_tells_mavens_reason_and_leaves_nothing(tools: Path) -> N
 def test_a_full_disk_names_the_folder_and_the_way_out(tools: Path) -> None:
     install(tools, "mvn", "echo '[ERROR] copy failed: No space left on device'; exit 1")
 
-    with pytest.raises(
-        LocalKafkaError, match=r"cache: the disk is full; RDKNOTIFY_CACHE names another folder"
-    ):
+    with pytest.raises(LocalKafkaError, match=r"cache: the disk is full; RDKNOTIFY_CACHE names another folder"):
         find_jars()
 
 
-def test_kafka_home_is_taken_without_maven(
-    tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kafka_home_is_taken_without_maven(tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_HOME", str(tmp_path))
     with pytest.raises(LocalKafkaError, match="has no Kafka"):
         find_jars()

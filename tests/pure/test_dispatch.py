@@ -12,9 +12,7 @@ from rdknotify.errors import ConfigError
 HANDLED, REQUEUE = NotificationResult.HANDLED, NotificationResult.REQUEUE
 
 
-def notification(
-    event_type: str = "compute.start", priority: str = "info", payload: Any = None
-) -> Notification:
+def notification(event_type: str = "compute.start", priority: str = "info", payload: Any = None) -> Notification:
     return new_notification("compute.node1", event_type, priority, payload or {}, {"user": "u1"})
 
 
@@ -163,9 +161,7 @@ def test_single_endpoints_take_no_batch() -> None:
         Dispatcher([Endpoint()]).dispatch_batch([notification()])
 
 
-@pytest.mark.parametrize(
-    ("endpoints", "says"), [([], "there is none"), ([object()], "endpoint object has no method")]
-)
+@pytest.mark.parametrize(("endpoints", "says"), [([], "there is none"), ([object()], "endpoint object has no method")])
 def test_endpoints_that_could_never_be_called(endpoints: list[Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         Dispatcher(endpoints)

@@ -32,9 +32,7 @@ from rdknotify.errors import EnvelopeError
 from rdknotify.topics import notification_topic
 
 ROOT = Path(__file__).parents[2]
-RECORDED = [
-    json.loads(line) for line in (ROOT / "tests/data/oslo-envelopes.jsonl").read_text("utf-8").splitlines()
-]
+RECORDED = [json.loads(line) for line in (ROOT / "tests/data/oslo-envelopes.jsonl").read_text("utf-8").splitlines()]
 NOVA = [
     json.loads(line)
     for line in (ROOT / "src/rdknotify/testing/data/nova-notifications.jsonl").read_text("utf-8").splitlines()
@@ -86,9 +84,7 @@ def wrapped(inner: str | dict[str, Any], version: Any = "2.0") -> bytes:
 def test_what_oslo_messaging_sent_is_read_as_its_listener_reads_it(recorded: dict[str, Any]) -> None:
     notification = decode(recorded["value"].encode())
     # As text: NaN is not equal to itself.
-    assert json.dumps(fields(notification), sort_keys=True) == json.dumps(
-        recorded["received"], sort_keys=True
-    )
+    assert json.dumps(fields(notification), sort_keys=True) == json.dumps(recorded["received"], sort_keys=True)
     again = as_oslo_reads(encode(notification))
     assert json.dumps(again, sort_keys=True) == json.dumps(recorded["received"], sort_keys=True)
 
@@ -105,9 +101,7 @@ def test_a_timestamp_without_a_fraction_is_among_the_recorded() -> None:
 
 def test_nova_notifications_survive() -> None:
     for line in NOVA:
-        _, value = encode_new(
-            line["publisher_id"], line["event_type"], line["priority"].upper(), line["payload"]
-        )
+        _, value = encode_new(line["publisher_id"], line["event_type"], line["priority"].upper(), line["payload"])
         assert decode(value).payload == as_oslo_reads(value)["payload"] == line["payload"]
 
 

@@ -35,9 +35,7 @@ def test_every_option_of_oslo_messaging_is_there() -> None:
 
 
 def test_each_name_means_one_option() -> None:
-    spellings = [
-        {option.name, *option.older} | ({option.oslo} if option.oslo else set()) for option in OPTIONS
-    ]
+    spellings = [{option.name, *option.older} | ({option.oslo} if option.oslo else set()) for option in OPTIONS]
     assert sum(map(len, spellings)) == len(set.union(*spellings))
 
 
@@ -122,16 +120,12 @@ def test_config_is_passed_on_as_librdkafka_reads_it(value: Any, text: str) -> No
 
 
 def test_config_may_change_our_defaults_and_the_largest_record() -> None:
-    conf = resolve(
-        "kafka://h", "producer", None, {"enable.idempotence": False, "message.max.bytes": 10**7}
-    ).conf
+    conf = resolve("kafka://h", "producer", None, {"enable.idempotence": False, "message.max.bytes": 10**7}).conf
     assert (conf["enable.idempotence"], conf["message.max.bytes"]) == ("false", "10000000")
 
 
 @pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize(
-    "name", [*OWNED, "metadata.broker.list", "auto.commit.enable", "dr_msg_cb", "rebalance_cb"]
-)
+@pytest.mark.parametrize("name", [*OWNED, "metadata.broker.list", "auto.commit.enable", "dr_msg_cb", "rebalance_cb"])
 def test_owned_properties_are_refused_with_the_reason(name: str, role: Role) -> None:
     assert f"config: {name} cannot be set: " in refused(role, None, {name: "hunter2"})
     if "." in name:

@@ -26,9 +26,7 @@ def urls(draw: st.DrawFn) -> TransportURL:
         username=username,
         password=password,
         virtual_host=draw(st.one_of(st.none(), texts)),
-        query=draw(
-            st.dictionaries(texts, st.text(st.characters(exclude_categories=["Cs"]), max_size=5), max_size=3)
-        ),
+        query=draw(st.dictionaries(texts, st.text(st.characters(exclude_categories=["Cs"]), max_size=5), max_size=3)),
         scheme=draw(st.sampled_from(["kafka", "rdkafka"])),
     )
 
@@ -119,9 +117,7 @@ def test_not_a_url() -> None:
 
 
 @pytest.mark.parametrize("delimiter", [",", "/", "?", "#", ":", "@", "%", " ", "\n", "["])
-@pytest.mark.parametrize(
-    "template", ["kafka://u:{}@h", "kafka://u:{}@h1:1,h2", "kafka://h1,u:{}@h2", "{}@kafka://h"]
-)
+@pytest.mark.parametrize("template", ["kafka://u:{}@h", "kafka://u:{}@h1:1,h2", "kafka://h1,u:{}@h2", "{}@kafka://h"])
 def test_a_password_never_shows_however_it_is_misplaced(template: str, delimiter: str) -> None:
     for password in (f"hunter{delimiter}2444", f"2444{delimiter}hunter"):
         try:

@@ -11,6 +11,4 @@ def processes_of(owner: int) -> list[int]:
     command = ["ps", "-ww", "-eo", "pid=,stat=,args="]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rows = [line.split() for line in listed.splitlines()]
-    return [
-        int(pid) for pid, state, *args in rows if f"-Drdknotify.owner={owner}" in args and state[0] != "Z"
-    ]
+    return [int(pid) for pid, state, *args in rows if f"-Drdknotify.owner={owner}" in args and state[0] != "Z"]

@@ -25,9 +25,7 @@ def read_all(bootstrap: str, topic: str, timeout: float = 30.0) -> list[Row]:
     """
     deadline = time.monotonic() + timeout
     conf = {"bootstrap.servers": bootstrap, "group.id": "reader", "enable.auto.commit": False}
-    consumer = Consumer(
-        {**conf, "enable.partition.eof": True, "reconnect.backoff.max.ms": 500, "log_level": 2}
-    )
+    consumer = Consumer({**conf, "enable.partition.eof": True, "reconnect.backoff.max.ms": 500, "log_level": 2})
     try:
         # The ends first: a new leader may let a reader stop short of records that its predecessor had
         # acknowledged, but does not tell an end before it knows better (KIP-207).
@@ -47,9 +45,7 @@ def read_all(bootstrap: str, topic: str, timeout: float = 30.0) -> list[Row]:
                 if offset >= missing.get(partition, offset + 1):
                     del missing[partition]
             if missing and time.monotonic() > deadline:
-                raise TimeoutError(
-                    f"{topic}: read {len(rows)} records, not up to the ends {missing}; {trouble}"
-                )
+                raise TimeoutError(f"{topic}: read {len(rows)} records, not up to the ends {missing}; {trouble}")
         return sorted(rows, key=lambda row: row[:2])
     finally:
         consumer.close()

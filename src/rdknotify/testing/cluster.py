@@ -21,9 +21,7 @@ ANSWER_TIMEOUT = 2.0
 """Seconds that a broker may take to answer one look."""
 
 
-def until(
-    look: Callable[[], _T | None], timeout: float, failure: str, details: Callable[[], str] = lambda: ""
-) -> _T:
+def until(look: Callable[[], _T | None], timeout: float, failure: str, details: Callable[[], str] = lambda: "") -> _T:
     """Look until there is something to see. Raises :class:`LocalKafkaError` at the deadline."""
     deadline = time.monotonic() + timeout
     while True:
@@ -81,9 +79,7 @@ class KafkaCluster:
         """
         client = Producer({"bootstrap.servers": self.bootstrap_servers})
         try:
-            (refusal,) = client.create_topics(
-                [(name, partitions, replication, config or {})], timeout=timeout
-            )
+            (refusal,) = client.create_topics([(name, partitions, replication, config or {})], timeout=timeout)
         finally:
             client.shut()
         if refusal is not None:

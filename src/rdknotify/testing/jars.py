@@ -46,16 +46,12 @@ def find_java() -> str:
     """The ``java`` of ``JAVA_HOME`` or ``PATH``. Raises :class:`LocalKafkaError` when missing or too old."""
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=f"{home}/bin" if home else None)
-    install = (
-        f"install Java {MINIMUM_JAVA} or later (Debian: apt install openjdk-{MINIMUM_JAVA}-jre-headless)"
-    )
+    install = f"install Java {MINIMUM_JAVA} or later (Debian: apt install openjdk-{MINIMUM_JAVA}-jre-headless)"
     if java is None:
         raise LocalKafkaError(f"Java is missing{f' in JAVA_HOME={home}' if home else ''}: {install}")
     version = java_version(java)
     if version < MINIMUM_JAVA:
-        raise LocalKafkaError(
-            f"{java} is Java {version}, Kafka {KAFKA_VERSION} needs {MINIMUM_JAVA}: {install}"
-        )
+        raise LocalKafkaError(f"{java} is Java {version}, Kafka {KAFKA_VERSION} needs {MINIMUM_JAVA}: {install}")
     return java
 
 
@@ -88,9 +84,7 @@ def find_jars() -> Path:
             _fetch(folder)
         except OSError as error:
             reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-            raise LocalKafkaError(
-                f"no place for Kafka's jars in {folder.parent}: {reason}; {_elsewhere}"
-            ) from None
+            raise LocalKafkaError(f"no place for Kafka's jars in {folder.parent}: {reason}; {_elsewhere}") from None
     return folder
 
 
@@ -124,25 +118,17 @@ def _copy_dependencies(mvn: str, work: Path) -> None:
             command, cwd=work, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=FETCH_TIMEOUT
         )
     except subprocess.TimeoutExpired:
-        raise LocalKafkaError(
-            f"Maven fetched no Kafka {KAFKA_VERSION} within {FETCH_TIMEOUT:.0f} s"
-        ) from None
+        raise LocalKafkaError(f"Maven fetched no Kafka {KAFKA_VERSION} within {FETCH_TIMEOUT:.0f} s") from None
     if "No space left on device" in done.stdout + done.stderr:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if done.returncode != 0:
-        raise LocalKafkaError(
-            f"Maven could not fetch Kafka {KAFKA_VERSION}: {_reason(done.stdout + done.stderr)}"
-        )
+        raise LocalKafkaError(f"Maven could not fetch Kafka {KAFKA_VERSION}: {_reason(done.stdout + done.stderr)}")
 
 
 def _reason(output: str) -> str:
     """Maven's first error says what failed; its last ones only where to read about it."""
     lines = [re.sub(r"\x1b\[[\d;]*m", "", line).strip() for line in output.splitlines()]
-    errors = [
-        re.sub(r"^\[ERROR\]| -> \[Help \d+\]$", "", line).strip()
-        for line in lines
-        if line.startswith("[ERROR]")
-    ]
+    errors = [re.sub(r"^\[ERROR\]| -> \[Help \d+\]$", "", line).strip() for line in lines if line.startswith("[ERROR]")]
     return next((line for line in [*errors, *reversed(lines)] if line), "it said nothing")
 
 

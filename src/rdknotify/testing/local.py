@@ -118,9 +118,7 @@ class LocalKafka(KafkaCluster):
     def folder(self) -> Path:
         """Where the nodes' data and logs are, until :meth:`close`."""
         if self._folder is None:
-            raise LocalKafkaError(
-                "this LocalKafka is closed or was not started: start() it, or use it in a with block"
-            )
+            raise LocalKafkaError("this LocalKafka is closed or was not started: start() it, or use it in a with block")
         return self._folder
 
     @property
@@ -286,19 +284,14 @@ class LocalKafka(KafkaCluster):
         for node in self._nodes.values():
             if not node.wait(max(deadline - time.monotonic(), 0)):
                 raise LocalKafkaError(f"formatting node {node.number} took more than {timeout:g} s")
-        failed = [
-            node.number
-            for node in self._nodes.values()
-            if not (node.folder / "data/meta.properties").exists()
-        ]
+        failed = [node.number for node in self._nodes.values() if not (node.folder / "data/meta.properties").exists()]
         if failed:
             raise LocalKafkaError(f"StorageTool formatted nothing{self._tails(failed)}")
 
     def _tails(self, numbers: Iterable[int] | None = None) -> str:
         wanted = self.nodes if numbers is None else numbers
         return "".join(
-            f"\n--- node {number}, end of its log:\n{self._nodes[number].log_tail(_FATAL_LINES)}"
-            for number in wanted
+            f"\n--- node {number}, end of its log:\n{self._nodes[number].log_tail(_FATAL_LINES)}" for number in wanted
         )
 
 

@@ -97,9 +97,7 @@ class MockCluster:
         """
         key, codes = _api_key(api), [_error_code(error) for error in errors]
         if broker is not None:
-            self._core.push_broker_request_errors(
-                broker, key, [(code, _milliseconds(delay)) for code in codes]
-            )
+            self._core.push_broker_request_errors(broker, key, [(code, _milliseconds(delay)) for code in codes])
         elif delay:
             raise ConfigError(f"delay={delay!r} needs a broker=")
         else:
@@ -107,9 +105,7 @@ class MockCluster:
 
     def fail_partition(self, topic: str, partition: int, api: str, *errors: str) -> None:
         """The same for one partition's share of the requests: the others are served."""
-        self._core.push_partition_errors(
-            topic, partition, _api_key(api), [_error_code(error) for error in errors]
-        )
+        self._core.push_partition_errors(topic, partition, _api_key(api), [_error_code(error) for error in errors])
 
     def fail_topic(self, topic: str, error: str) -> None:
         """Let metadata requests answer for this topic with an error, ``NO_ERROR`` ends it."""

@@ -34,9 +34,7 @@ class RunningKafka(KafkaCluster):
 
     @property
     def bootstrap_servers(self) -> str:
-        return ",".join(
-            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self._addresses
-        )
+        return ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self._addresses)
 
     def start(self, timeout: float = 10.0) -> None:
         """Wait until it answers. Raises :class:`LocalKafkaError` at the deadline (seconds)."""

@@ -1,4 +1,4 @@
-"""Every exception that rdknotify raises. Imports nothing, so that any layer may use it.
+"""Every exception that rdknotify raises, but for those of sinks (``rdknotify.sinks``). Imports nothing.
 
 ::
 

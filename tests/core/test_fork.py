@@ -29,6 +29,14 @@ PARENT = """
             return "fork" in str(error)
         return False
 
+    def settle():
+        # A fork while a thread of librdkafka begins or ends may inherit a lock of OpenSSL's (docs/guarantees.md, Time).
+        threads, since = -1, time.monotonic()
+        while time.monotonic() - since < 0.15:
+            if len(os.listdir("/proc/self/task")) != threads:
+                threads, since = len(os.listdir("/proc/self/task")), time.monotonic()
+            time.sleep(0.01)
+
     def child():
         begun = time.monotonic()
         checks = [
@@ -51,6 +59,7 @@ PARENT = """
 """
 
 CHILD = """
+    settle()
     pid = os.fork()
     if pid == 0:
         child()

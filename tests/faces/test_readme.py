@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def start(folder: Path, name: str, text: str, bootstrap: str) -> tuple[subproces
 def stored(database: Path) -> int:
     if not database.exists():
         return 0
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection:
         tables = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'notifications'").fetchall()
         return connection.execute("SELECT count(*) FROM notifications").fetchone()[0] if tables else 0
 

@@ -12,10 +12,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from rdknotify.errors import RdNotifyError
-from rdknotify.sinks.schema import Schema
+from rdknotify.sinks.schema import NOTIFICATION, RAW, Column, Schema
 from rdknotify.topics import TopicPartition
 
-__all__ = ["OffsetsBehind", "RowRefused", "Sink", "SinkError", "Span"]
+__all__ = ["NOTIFICATION", "RAW", "Column", "OffsetsBehind", "RowRefused", "Schema", "Sink", "SinkError", "Span"]
 
 
 class SinkError(RdNotifyError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import time
 from importlib.util import find_spec
 
@@ -14,6 +15,9 @@ from support.processes import processes_of
 BUILT = find_spec("rdknotify._rdknotify") is not None
 pytest_plugins = ["rdknotify.testing.plugin"] if BUILT else []
 collect_ignore = [] if BUILT else ["broker", "core", "engine", "faces"]
+
+# A shell lets its background jobs ignore SIGINT, and their children inherit that; the tests of Ctrl-C need it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LEFTOVER_TIMEOUT = 10.0
 """Seconds for the last handles and JVMs to go."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gc
 import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support.processes import STRICT_PYTHON
 from support.waiting import until as _wait
 
 from rdknotify import _rdknotify as core
@@ -178,7 +178,7 @@ def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(code: str, timeout: float = 20.0) -> subprocess.CompletedProcess[str]:
         script = "from rdknotify import _rdknotify as core\n" + textwrap.dedent(code)
         return subprocess.run(
-            [sys.executable, "-X", "dev", "-c", script], capture_output=True, text=True, timeout=timeout, check=False
+            [*STRICT_PYTHON, "-c", script], capture_output=True, text=True, timeout=timeout, check=False
         )
 
     return run

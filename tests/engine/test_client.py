@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from support.processes import STRICT_PYTHON
 from support.waiting import until
 
 from rdknotify import _rdknotify as core
@@ -166,7 +167,7 @@ def test_a_refusal_is_raised_at_once_with_what_to_check(event, advice):
 def run(script, *arguments, timeout=20):
     code = "import logging, sys, threading, time\nlogging.basicConfig(format='%(levelname)s %(message)s')\n"
     code += "from rdknotify import Consumer, Producer\nurl = sys.argv[1]\n" + textwrap.dedent(script)
-    command = [sys.executable, "-X", "dev", "-c", code, *arguments]
+    command = [*STRICT_PYTHON, "-c", code, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
 

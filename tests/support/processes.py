@@ -1,8 +1,12 @@
-"""Which processes are there."""
+"""Which processes are there, and how to start a Python whose every warning shows."""
 
 from __future__ import annotations
 
 import subprocess
+import sys
+
+# Python 3.12 warns of every fork beside threads; a test that forks knows.
+STRICT_PYTHON = [sys.executable, "-X", "dev", "-W", "ignore:This process:DeprecationWarning"]
 
 
 def processes_of(owner: int) -> list[int]:

@@ -10,14 +10,15 @@ import re
 import time
 import weakref
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from types import TracebackType
+from typing import ClassVar, Protocol, TypeVar
 
 from rdknotify import _rdknotify as core
 from rdknotify import events
 from rdknotify.errors import AuthenticationError, KafkaError, RdNotifyError
 from rdknotify.options import Settings
 
-__all__ = ["TIMED_OUT", "OpenClient", "admit", "connect", "deadline_after", "open_clients", "remaining"]
+__all__ = ["TIMED_OUT", "Closing", "OpenClient", "admit", "connect", "deadline_after", "open_clients", "remaining"]
 
 TIMED_OUT = -185
 """librdkafka's ``_TIMED_OUT``."""
@@ -71,6 +72,29 @@ def deadline_after(timeout: float | None) -> float:
 def remaining(deadline: float) -> float:
     """Seconds left, never negative."""
     return max(0.0, deadline - time.monotonic())
+
+
+_Self = TypeVar("_Self")
+
+
+class Closing:
+    """A context manager that is closed at the end; what ``close()`` raises never hides what ended the block."""
+
+    def close(self, timeout: float | None = None) -> None:
+        raise NotImplementedError
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except Exception:
+            if error is None:
+                raise
+            events.logger.exception("a %s did not close well, behind another error", type(self).__name__)
 
 
 class OpenClient(events.EventSource, Protocol):

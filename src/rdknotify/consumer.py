@@ -13,12 +13,11 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from rdknotify import _rdknotify as core
 from rdknotify import shapes
-from rdknotify.client import admit, deadline_after, remaining
+from rdknotify.client import Closing, admit, deadline_after, remaining
 from rdknotify.errors import ClosedError, CommitFailed, ConfigError, KafkaError
 from rdknotify.events import ClientEvents, logger
 from rdknotify.options import resolve
@@ -81,7 +80,7 @@ class Batch(core.Batch):
         self._consumer._commit_batch(self, timeout, wait)
 
 
-class Consumer:
+class Consumer(Closing):
     """A member of a consumer group that polls batches of records.
 
     ``topics`` are names; one that starts with ``^`` is a regular expression over all topics of the cluster. New topics,
@@ -534,19 +533,6 @@ class Consumer:
             # Void: librdkafka revokes it next, and would wait for ever for a second answer once the group is gone.
             self._unanswered = None
         self._answer_rebalance()
-
-    def __enter__(self) -> Consumer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.close()
-        except Exception:
-            if error is None:
-                raise
-            logger.exception("%s did not close well", self.name)
 
     def __del__(self) -> None:
         handle: core.Consumer | None = getattr(self, "_core", None)

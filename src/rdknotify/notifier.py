@@ -12,13 +12,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Protocol
 
 from rdknotify import topics as names
-from rdknotify.client import deadline_after, remaining
+from rdknotify.client import Closing, deadline_after, remaining
 from rdknotify.envelope import encode_new
-from rdknotify.errors import ConfigError, DeliveryError, KafkaError, QueueFull, RdNotifyError, Timeout
+from rdknotify.errors import ConfigError, DeliveryError, KafkaError, QueueFull, Timeout
 from rdknotify.outcomes import BatchReport, Failure, Outcome
 from rdknotify.producer import Producer
 from rdknotify.url import TransportURL
@@ -117,7 +116,7 @@ def _method(priority: str) -> Callable[[Notifier, Any, str, Any], str]:
     return notify
 
 
-class Notifier:
+class Notifier(Closing):
     """Sends notifications of one publisher to ``<topic>.<priority>[.<virtual host>]`` of each of its topics.
 
     ``audit``, ``debug``, ``info``, ``warn``, ``error``, ``critical`` and ``sample`` enqueue one
@@ -210,19 +209,6 @@ class Notifier:
             self._ledger.raise_undelivered(late)
             raise
         self._ledger.raise_undelivered()
-
-    def __enter__(self) -> Notifier:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.close()
-        except RdNotifyError:
-            if error is None:
-                raise
-            log.exception("notifications were lost behind another error")
 
 
 class _Ledger:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, ClassVar
 
 from rdknotify import _rdknotify as core
 from rdknotify import topics
-from rdknotify.client import TIMED_OUT, admit
+from rdknotify.client import TIMED_OUT, Closing, admit
 from rdknotify.errors import KafkaError
 from rdknotify.events import ClientEvents, logger
 from rdknotify.options import resolve
@@ -19,7 +18,7 @@ from rdknotify.url import TransportURL
 __all__ = ["Producer"]
 
 
-class Producer(core.Producer):
+class Producer(Closing, core.Producer):
     """Sends records to Kafka, one or a batch at a time, and says what became of each. Thread-safe.
 
     ``config`` passes librdkafka properties through; ``options`` are rdknotify's (``docs/options.md``).
@@ -83,19 +82,6 @@ class Producer(core.Producer):
         if given_up:
             text = f"{given_up} records were not delivered within {limit:g} s and were given up by close()"
             raise core.kafka_error(TIMED_OUT, text)
-
-    def __enter__(self) -> Producer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.close()
-        except KafkaError as failure:
-            if error is None:
-                raise
-            logger.error("%s: %s", self.events.name, failure)
 
     def __del__(self) -> None:
         events: ClientEvents | None = getattr(self, "events", None)  # None: construction failed early

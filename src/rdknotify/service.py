@@ -9,11 +9,11 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from rdknotify._rdknotify import kafka_error
-from rdknotify.client import TIMED_OUT
+from rdknotify.client import TIMED_OUT, Closing
 from rdknotify.errors import ClosedError
 
 __all__ = ["Service"]
@@ -24,7 +24,7 @@ STEP_WAIT = 0.1
 """Seconds that one step may wait for something to do: how soon ``stop()`` and a signal are noticed."""
 
 
-class Service:
+class Service(Closing):
     """A loop with one life: ``run()`` in the caller's thread, or ``start()`` in one of its own.
 
     Made by a subclass of ``_open``, ``_step``, ``_drain`` and ``_close``, which all run in the working
@@ -122,16 +122,6 @@ class Service:
     def __enter__(self) -> Any:
         self.start()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.close()
-        except Exception:
-            if error is None:
-                raise
-            log.exception("%s did not end well", self._name)
 
     # -- how it works ----------------------------------------------------------------------------------------
 

@@ -87,7 +87,7 @@ cdef extern from *:
 cdef enum:
     SLICE_US = 100_000               # how long a wait goes without looking at signals
     TOPIC_REFRESH_US = 1_000_000     # how old the picture of a topic's partitions may be ...
-    TOPIC_RETRY_US = 20_000          # ... and while one has no leader, as at first, when brokers are being connected
+    TOPIC_RETRY_US = 2_000           # ... and while one has no leader, as at first, when brokers are being connected
     STICKY_US = 50_000               # a keyless run stays on a partition this long ...
     STICKY_BYTES = 256 * 1024        # ... or for this many bytes (KIP-480, KIP-794)
     MAX_NOTICES = 1000               # logs, errors and statistics kept for the application to take

@@ -28,14 +28,6 @@ def test_closing_is_idempotent_and_final(make):
     assert list(consumer) == []
 
 
-def test_closing_leaves_the_group_at_once(make):
-    with make() as first:
-        assigned(first)
-    begun = time.monotonic()
-    assigned(make())
-    assert time.monotonic() - begun < 2.5
-
-
 def test_closing_is_bounded_while_the_broker_is_silent(make, mock_cluster):
     consumer = make()
     assigned(consumer)

@@ -74,7 +74,7 @@ def _output(command: list[str]) -> str:
     return done.stdout
 
 
-def on_log(admin: Producer, topic: str, brokers: str) -> int:
+def on_log(topic: str, brokers: str) -> int:
     """How many records a topic has, as the brokers count them."""
     from rdknotify._rdknotify import Consumer
 
@@ -98,7 +98,7 @@ def compare(kafka: LocalKafka | RunningKafka, limit: Path, runs: int, records: i
                 settings = [f"{name}={value}" for name, value in PRODUCING.items()]
                 words = [topic, str(records), str(size), str(batch), str(PARTITIONS), *settings]
                 figures = run(client, limit, "produce", brokers, words)
-                stored = on_log(admin, topic, brokers)
+                stored = on_log(topic, brokers)
                 if stored != records + 1:
                     sys.exit(f"{client}: {stored} records on the log, {records + 1} were sent")
                 if number:

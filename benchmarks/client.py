@@ -58,7 +58,11 @@ def rdknotify_consume(brokers: str, topic: str, records: int, batch: int, config
                 taken += len(consumer.poll(batch, timeout=10).values())
 
 
-def confluent_produce(brokers: str, topic: str, records: int, size: int, batch: int, config: Settings) -> None:
+@contextmanager
+def confluent_producer(
+    brokers: str, topic: str, records: int, value: bytes, config: Settings
+) -> Iterator[tuple[Any, Callable[[Any, Any], None]]]:
+    """A connected producer and its delivery callback; the clock runs until every record of the block is delivered."""
     from confluent_kafka import Producer
 
     outcomes = [0, 0]
@@ -67,10 +71,17 @@ def confluent_produce(brokers: str, topic: str, records: int, size: int, batch: 
         outcomes[error is not None] += 1
 
     producer = Producer({"bootstrap.servers": brokers, **config})
-    value = b"x" * size
     producer.produce(topic, value, on_delivery=delivered)
     producer.flush(30)
     with stopwatch(records):
+        yield producer, delivered
+        producer.flush(60)
+    assert outcomes == [records + 1, 0], outcomes
+
+
+def confluent_produce(brokers: str, topic: str, records: int, size: int, batch: int, config: Settings) -> None:
+    value = b"x" * size
+    with confluent_producer(brokers, topic, records, value, config) as (producer, delivered):
         for sent in range(records):
             while True:
                 try:
@@ -80,23 +91,11 @@ def confluent_produce(brokers: str, topic: str, records: int, size: int, batch: 
                     producer.poll(0.1)
             if sent % batch == 0:
                 producer.poll(0)
-        producer.flush(60)
-    assert outcomes == [records + 1, 0], outcomes
 
 
 def confluent_produce_batch(brokers: str, topic: str, records: int, size: int, batch: int, config: Settings) -> None:
-    from confluent_kafka import Producer
-
-    outcomes = [0, 0]
-
-    def delivered(error: Any, _message: Any) -> None:
-        outcomes[error is not None] += 1
-
-    producer = Producer({"bootstrap.servers": brokers, **config})
     value = b"x" * size
-    producer.produce(topic, value, on_delivery=delivered)
-    producer.flush(30)
-    with stopwatch(records):
+    with confluent_producer(brokers, topic, records, value, config) as (producer, delivered):
         for _ in range(records // batch):
             wanted = [{"value": value, "callback": delivered} for _ in range(batch)]
             while wanted:
@@ -105,8 +104,6 @@ def confluent_produce_batch(brokers: str, topic: str, records: int, size: int, b
                 for message in wanted:
                     del message["_error"]
                 producer.poll(0.1 if wanted else 0)
-        producer.flush(60)
-    assert outcomes == [records + 1, 0], outcomes
 
 
 def confluent_consume(brokers: str, topic: str, records: int, batch: int, config: Settings) -> None:

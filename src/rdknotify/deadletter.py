@@ -44,7 +44,7 @@ class _Delivery(Protocol):
     def result(self, timeout: float | None = None) -> BatchReport: ...
 
 
-class _Producer(Protocol):
+class BatchProducer(Protocol):
     """What is needed of :class:`rdknotify.Producer`."""
 
     def send_batch(
@@ -66,7 +66,7 @@ class DeadLetters:
     says; the headers tell where the original is.
     """
 
-    def __init__(self, producer: _Producer | Callable[[], _Producer], topic: str | None = None) -> None:
+    def __init__(self, producer: BatchProducer | Callable[[], BatchProducer], topic: str | None = None) -> None:
         if topic is not None:
             topics.check_name(topic, dead_letter=topic)
         self._make = producer if callable(producer) else None

@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rdknotify import topics
 from rdknotify._rdknotify import Client
-from rdknotify.deadletter import too_large
+from rdknotify.deadletter import BatchProducer, too_large
 from rdknotify.errors import KafkaError
-from rdknotify.outcomes import BatchReport
 from rdknotify.producer import Producer
 from rdknotify.provenance import Origin, ReadRecord, origin_headers
 
@@ -56,18 +55,6 @@ class Republisher(Producer):
         create_absent(self, [topic])
 
 
-class _Delivery(Protocol):
-    def result(self, timeout: float | None = None) -> BatchReport: ...
-
-
-class _Producer(Protocol):
-    """What is needed of a :class:`Republisher`."""
-
-    def send_batch(
-        self, topic: str, values: Sequence[Any], keys: Sequence[Any] | None = None, headers: Any = None
-    ) -> _Delivery: ...
-
-
 class Retries:
     """Where the records of one group go that are wanted again, and how often.
 
@@ -96,7 +83,7 @@ class Retries:
         """True when this was the record's last delivery."""
         return self.deliveries(record) >= self.max_deliveries
 
-    def publish(self, records: Sequence[_Record], producer: _Producer, now: float) -> list[_Record]:
+    def publish(self, records: Sequence[_Record], producer: BatchProducer, now: float) -> list[_Record]:
         """Publish to the retry topics and wait; returns the records that no longer fit into one.
 
         ``now`` is seconds since the epoch. Raises PartialDeliveryError when another one is not known to be

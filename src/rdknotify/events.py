@@ -19,12 +19,15 @@ from typing import Any, NamedTuple, Protocol
 from rdknotify import _rdknotify as core
 from rdknotify import shapes
 
-__all__ = ["ClientEvents", "EventSource", "Trouble", "forward", "logger", "stop", "watch"]
+__all__ = ["ClientEvents", "EventSource", "Ticking", "Trouble", "every_tick", "forward", "logger", "stop", "watch"]
 
 logger = logging.getLogger("rdknotify")
 
 REPEAT_INTERVAL = 30.0
 """Seconds for which the same trouble of one client is only counted."""
+
+TICK_INTERVAL = 1.0
+"""Seconds between two ticks of one object, about."""
 
 _RECENT_TROUBLES = 32
 _KNOWN_TROUBLES = 256
@@ -136,6 +139,12 @@ class EventSource(Protocol):
     def take_events(self) -> list[shapes.Event]: ...
 
 
+class Ticking(Protocol):
+    """Something that has to look after its affairs although nobody calls it."""
+
+    def tick(self) -> None: ...
+
+
 def forward(source: EventSource) -> None:
     """Log what this client's events say, now."""
     for line in source.events.absorb(source.take_events):
@@ -154,31 +163,49 @@ class _Forwarder:
         self._lock = threading.RLock()
         self._logging = threading.Lock()
         self._sources: weakref.WeakSet[EventSource] = weakref.WeakSet()
+        self._ticking: weakref.WeakSet[Ticking] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
 
     def watch(self, source: EventSource) -> None:
         with self._lock:
             self._sources.add(source)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="rdknotify-events", daemon=True)
-                self._thread.start()
+            self._ensure_thread()
+
+    def every_tick(self, ticking: Ticking) -> None:
+        """Call ``tick()`` about once a second, in the events' thread, for as long as the object lives. Thread-safe.
+
+        It is held weakly, and not carried over into a forked child. What ``tick`` raises is logged.
+        """
+        with self._lock:
+            self._ticking.add(ticking)
+            self._ensure_thread()
 
     def stop(self) -> None:
         # Held for ever: the daemon thread cannot be inside a log handler when the interpreter goes.
         if self._logging.acquire(timeout=_WAIT):
             self._forward_all()
 
+    def _ensure_thread(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="rdknotify-events", daemon=True)
+            self._thread.start()
+
     def _run(self) -> None:
+        next_tick = time.monotonic() + TICK_INTERVAL
         while self._keep_running():
-            if core.wait_events(_WAIT):
+            if core.wait_events(min(_WAIT, max(0.0, next_tick - time.monotonic()))):
                 with self._logging:
                     self._forward_all()
                 # Whoever uses the core without us may leave events untaken, which end every wait at once.
                 time.sleep(_PAUSE)
+            if time.monotonic() >= next_tick:
+                with self._logging:
+                    self._tick_all()
+                next_tick = time.monotonic() + TICK_INTERVAL
 
     def _keep_running(self) -> bool:
         with self._lock:
-            if not self._sources:
+            if not self._sources and not self._ticking:
                 self._thread = None
             return self._thread is not None
 
@@ -188,8 +215,18 @@ class _Forwarder:
         for source in sources:
             forward(source)
 
+    def _tick_all(self) -> None:
+        with self._lock:
+            objects = list(self._ticking)
+        for ticking in objects:
+            try:
+                ticking.tick()
+            except Exception:
+                logger.exception("a tick of %s failed", type(ticking).__name__)
+
 
 _forwarder = _Forwarder()
 os.register_at_fork(after_in_child=_forwarder.reset)
 watch = _forwarder.watch
+every_tick = _forwarder.every_tick
 stop = _forwarder.stop

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
 import time
+import weakref
 
 import pytest
 from support.waiting import until
@@ -162,3 +164,70 @@ def test_the_thread_starts_again_in_a_forked_child(mock_cluster):
             finally:
                 os._exit(status)
         assert os.waitpid(child, 0)[1] == 0
+
+
+class Ticker:
+    def __init__(self, error=""):
+        self.error = error
+        self.times = []
+        self.threads = set()
+
+    def tick(self):
+        self.times.append(time.monotonic())
+        self.threads.add(threading.current_thread().name)
+        if self.error:
+            raise ZeroDivisionError(self.error)
+
+
+def test_what_ticks_is_called_once_a_second_though_no_client_is_there(caplog):
+    broken, whole = Ticker("tock"), Ticker()
+    for ticker in (broken, whole):
+        events.every_tick(ticker)
+    until(lambda: min(len(broken.times), len(whole.times)) >= 2)
+    for first, second, *_ in (broken.times, whole.times):
+        assert 0.99 * events.TICK_INTERVAL <= second - first < 2 * events.TICK_INTERVAL
+    assert broken.threads == whole.threads == {"rdknotify-events"}
+    (failure,) = {record.getMessage() for record in caplog.records if record.exc_info}
+    assert "Ticker" in failure
+    assert "tock" in caplog.text
+    caplog.clear()  # its tracebacks would keep alive what ticked
+
+
+def test_ticks_go_on_while_clients_have_events(mock_cluster, monkeypatch):
+    monkeypatch.setattr(events, "TICK_INTERVAL", 0.1)
+    ticker = Ticker()
+    with Producer(mock_cluster.url, config={"statistics.interval.ms": 1}):
+        begun = time.monotonic()
+        events.every_tick(ticker)
+        until(lambda: len(ticker.times) >= 3)
+        assert time.monotonic() - begun < 3
+
+
+def test_what_ticks_is_not_kept_alive_and_the_thread_ends_with_it(monkeypatch):
+    ticker = Ticker()
+    monkeypatch.setattr(events, "TICK_INTERVAL", 0.1)
+    gone, times = weakref.ref(ticker), ticker.times
+    events.every_tick(ticker)
+    until(lambda: times)
+    del ticker
+    gc.collect()
+    until(lambda: gone() is None)
+    until(lambda: "rdknotify-events" not in {thread.name for thread in threading.enumerate()})
+
+
+def test_what_ticks_in_the_parent_does_not_tick_in_a_forked_child(monkeypatch):
+    monkeypatch.setattr(events, "TICK_INTERVAL", 0.1)
+    parents = Ticker()
+    events.every_tick(parents)
+    until(lambda: parents.times)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            before, own = len(parents.times), Ticker()
+            events.every_tick(own)
+            until(lambda: len(own.times) >= 2)
+            status = 0 if len(parents.times) == before else 2
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0

@@ -73,7 +73,8 @@ cdef int32_t _partitioner(
             leaders += t.available[i]
         t.partitions = partitions
         t.look_again = rdn_now() + (TOPIC_REFRESH_US if leaders == partitions else TOPIC_RETRY_US)
-    chosen = _keyed(key, size, partitions) if key != NULL else _keyless(t, 1024)
+    # What waited for the topic goes to all partitions in turn: it leaves in one burst, and each has a member waiting.
+    chosen = _keyed(key, size, partitions) if key != NULL else _keyless(t, STICKY_BYTES)
     pthread_mutex_unlock(&t.lock)
     return chosen
 

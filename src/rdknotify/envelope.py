@@ -30,7 +30,16 @@ import orjson
 
 from rdknotify.errors import EnvelopeError
 
-__all__ = ["Notification", "decode", "encode", "encode_new", "new_notification", "to_primitive"]
+__all__ = [
+    "Notification",
+    "decode",
+    "decode_message",
+    "encode",
+    "encode_message",
+    "encode_new",
+    "new_notification",
+    "to_primitive",
+]
 
 VERSION = "2.0"
 
@@ -112,8 +121,50 @@ def encode_new(
     )
 
 
+def encode_message(message: Mapping[str, Any], context: Any) -> bytes:
+    """The wire form of a notification that somebody else made: its fields by name, as oslo.messaging has them.
+
+    ``context`` as in :func:`encode_new`. Raises EnvelopeError.
+    """
+    return _wrap({**message, "_context": context if type(context) is dict else _context_fields(context)})
+
+
 def decode(value: bytes | bytearray | memoryview) -> Notification:
     """The notification in a record's value. Raises EnvelopeError, which says why without showing it."""
+    message = _unwrap(value)
+    take = message.pop
+    try:
+        message_id, publisher_id, event_type = take("message_id"), take("publisher_id"), take("event_type")
+        priority, payload, timestamp = take("priority"), take("payload"), take("timestamp")
+    except KeyError as missing:
+        raise EnvelopeError(f"{missing.args[0]} is missing") from None
+    context, unique_id = take("_context", None), take("_unique_id", None)
+    _check_fields(message_id, publisher_id, event_type, priority, timestamp, unique_id)
+    context = _checked_context(context)
+    return Notification(message_id, publisher_id, event_type, priority, payload, timestamp, context, unique_id, message)
+
+
+def decode_message(value: bytes | bytearray | memoryview) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of the notification in a record's value, by name, and its context. Raises EnvelopeError."""
+    message = _unwrap(value)
+    context = _checked_context(message.pop("_context", None))
+    try:
+        message["payload"]
+        _check_fields(
+            message["message_id"],
+            message["publisher_id"],
+            message["event_type"],
+            message["priority"],
+            message["timestamp"],
+            message.get("_unique_id"),
+        )
+    except KeyError as missing:
+        raise EnvelopeError(f"{missing.args[0]} is missing") from None
+    return message, context
+
+
+def _unwrap(value: bytes | bytearray | memoryview) -> dict[str, Any]:
+    """What is in the envelope, unchecked."""
     envelope = _loads(value, "the value")
     if type(envelope) is not dict:
         raise EnvelopeError("the value is not a JSON object")
@@ -125,24 +176,26 @@ def decode(value: bytes | bytearray | memoryview) -> Notification:
     message = _loads_exact(text, "oslo.message")
     if type(message) is not dict:
         raise EnvelopeError("oslo.message is not a JSON object")
-    take = message.pop
-    try:
-        message_id, publisher_id, event_type = take("message_id"), take("publisher_id"), take("event_type")
-        priority, payload, timestamp = take("priority"), take("payload"), take("timestamp")
-    except KeyError as missing:
-        raise EnvelopeError(f"{missing.args[0]} is missing") from None
-    context, unique_id = take("_context", None), take("_unique_id", None)
+    return message
+
+
+def _check_fields(
+    message_id: object, publisher_id: object, event_type: object, priority: object, timestamp: object, unique_id: object
+) -> None:
     if not (type(message_id) is type(event_type) is type(priority) is type(timestamp) is str):
         raise EnvelopeError("message_id, event_type, priority or timestamp is not text")
     if publisher_id is not None and type(publisher_id) is not str:
         raise EnvelopeError("publisher_id is not text")
     if unique_id is not None and type(unique_id) is not str:
         raise EnvelopeError("_unique_id is not text")
+
+
+def _checked_context(context: Any) -> dict[str, Any]:
+    if type(context) is dict:
+        return context
     if context is None:
-        context = {}
-    elif type(context) is not dict:
-        raise EnvelopeError("_context is not a JSON object")
-    return Notification(message_id, publisher_id, event_type, priority, payload, timestamp, context, unique_id, message)
+        return {}
+    raise EnvelopeError("_context is not a JSON object")
 
 
 def to_primitive(value: Any) -> Any:

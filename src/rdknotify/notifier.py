@@ -1,37 +1,21 @@
-"""Publish notifications: one at a time or in bulk, and account for every one of them.
-
-What is in flight stands in one queue, oldest first; each call takes what is settled off its front, so that
-memory holds little more than what is in flight, and failures are kept, by name, for the next ``flush()``.
-"""
+"""Publish notifications: one at a time or in bulk, and account for every one of them."""
 
 from __future__ import annotations
 
-import logging
 import math
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rdknotify import topics as names
 from rdknotify.client import Closing, deadline_after, remaining
 from rdknotify.envelope import encode_new
-from rdknotify.errors import ConfigError, DeliveryError, KafkaError, QueueFull, Timeout
+from rdknotify.errors import ConfigError, QueueFull, Timeout
+from rdknotify.ledger import Ledger, Undelivered
 from rdknotify.outcomes import BatchReport, Failure, Outcome
 from rdknotify.producer import Producer
 from rdknotify.url import TransportURL
 
 __all__ = ["Delivery", "MergedDelivery", "Notifier", "Undelivered"]
-
-log = logging.getLogger(__name__)
-
-_OneOrMany = str | list[str]
-_Entry = tuple[Any, str, _OneOrMany, _OneOrMany]
-"""A delivery, its topic, and the message ids and event types of its records: one, or a list of them."""
-
-LISTED = 1000
-"""Undelivered notifications that are kept by name between two flushes; more are only counted."""
 
 
 class Delivery(Protocol):
@@ -45,20 +29,6 @@ class Delivery(Protocol):
     def wait(self, timeout: float | None = None) -> bool: ...
     def result(self, timeout: float | None = None) -> BatchReport: ...
     def poll(self) -> BatchReport | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Undelivered:
-    """A notification that was not, or perhaps not, delivered to one of its topics."""
-
-    message_id: str
-    event_type: str
-    topic: str
-    outcome: Outcome
-    error: KafkaError
-
-    def __str__(self) -> str:
-        return f"{self.message_id} ({self.event_type}) to {self.topic}: {self.outcome.name}, {self.error}"
 
 
 class MergedDelivery:
@@ -152,7 +122,7 @@ class Notifier(Closing):
             priority: tuple(names.notification_topic(topic, priority, vhost) for topic in topics)
             for priority in names.PRIORITIES
         }
-        self._ledger = _Ledger()
+        self._ledger = Ledger()
         self._producer = Producer(url, config=config, **options)
 
     audit = _method("audit")
@@ -211,61 +181,9 @@ class Notifier(Closing):
         self._ledger.raise_undelivered()
 
 
-class _Ledger:
-    """What was sent and is not settled yet, oldest first, and the failures that nobody has been told of."""
-
-    def __init__(self) -> None:
-        self.pending: deque[_Entry] = deque()
-        self._settling = threading.Lock()
-        self._undelivered: list[Undelivered] = []
-        self._unlisted = 0
-
-    def settle(self) -> None:
-        """Take what is settled off the front; nothing to do if another thread is at it."""
-        pending = self.pending
-        if not self._settling.acquire(False):
-            return
-        try:
-            # Only who holds the lock takes entries out.
-            while pending and pending[0][0].done():
-                delivery, topic, ids, event_types = pending.popleft()
-                if delivery.failed:
-                    self._note(delivery.poll().failures, topic, ids, event_types)
-        finally:
-            self._settling.release()
-
-    def raise_undelivered(self, cause: BaseException | None = None) -> None:
-        """Settle all that can be, wherever it stands; raise DeliveryError for what failed since last time."""
-        with self._settling:
-            for _ in range(len(self.pending)):
-                entry = self.pending.popleft()
-                if entry[0].done():
-                    self._note(entry[0].poll().failures, *entry[1:])
-                else:
-                    self.pending.append(entry)
-            undelivered, self._undelivered = self._undelivered, []
-            unlisted, self._unlisted = self._unlisted, 0
-        if undelivered:
-            raise DeliveryError(undelivered, unlisted) from cause
-
-    def _note(self, failures: list[Failure], topic: str, ids: _OneOrMany, event_types: _OneOrMany) -> None:
-        named = [
-            Undelivered(_at(ids, each.index), _at(event_types, each.index), topic, each.outcome, each.error)
-            for each in failures[: LISTED - len(self._undelivered)]
-        ]
-        self._undelivered += named
-        self._unlisted += len(failures) - len(named)
-        if named:
-            log.error("%d notifications were not delivered; the first: %s", len(failures), named[0])
-
-
 def _left(deadline: float) -> float | None:
     left = remaining(deadline)
     return None if left == math.inf else left
-
-
-def _at(one_or_many: _OneOrMany, index: int) -> str:
-    return one_or_many if isinstance(one_or_many, str) else one_or_many[index]
 
 
 def _merge(reports: Sequence[BatchReport]) -> BatchReport:

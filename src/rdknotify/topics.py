@@ -19,6 +19,7 @@ __all__ = [
     "check_name",
     "dead_letter_topic",
     "notification_topic",
+    "on_virtual_host",
     "retry_topic",
 ]
 
@@ -64,8 +65,12 @@ def notification_topic(topic: str, priority: str, vhost: str | None = None) -> s
     if priority not in PRIORITIES:
         raise ConfigError(f"priority {priority!r} is unknown; it is one of {', '.join(PRIORITIES)}")
     check_name(topic)
-    name = f"{topic}.{priority}.{vhost}" if vhost else f"{topic}.{priority}"
-    return check_name(name, topic=topic, priority=priority, virtual_host=vhost)
+    return on_virtual_host(f"{topic}.{priority}", vhost)
+
+
+def on_virtual_host(name: str, vhost: str | None) -> str:
+    """The topic that stands for ``name`` (with its priority) on a virtual host. Raises ConfigError."""
+    return check_name(f"{name}.{vhost}" if vhost else name, topic=name, virtual_host=vhost)
 
 
 def retry_topic(topic: str, group: str) -> str:

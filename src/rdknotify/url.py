@@ -24,7 +24,7 @@ HIDDEN = "***"
 
 _SHAPE = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://([^/?#]*)(?:/([^?#]*))?(?:\?([^#]*))?(#.*)?", re.DOTALL)
 _HOST_NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9._])?")
-_SECRET = re.compile(r"password|passphrase|secret|token(?!\.endpoint)|pem$|oauthbearer[._]config")
+_SECRET = re.compile(r"password|passphrase|secret|token(?!\.endpoint)|pem$|oauthbearer[._]config|^librdkafka$")
 _EXAMPLE = "kafka://host1:9092,host2:9092/virtual_host"
 
 

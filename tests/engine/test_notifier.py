@@ -13,7 +13,8 @@ from support.reader import read_all
 
 from rdknotify.envelope import decode
 from rdknotify.errors import ClosedError, ConfigError, DeliveryError, EnvelopeError, QueueFull, Timeout
-from rdknotify.notifier import LISTED, Notifier
+from rdknotify.ledger import KEPT
+from rdknotify.notifier import Notifier
 from rdknotify.outcomes import Outcome
 from rdknotify.testing.mock import MockCluster
 from rdknotify.topics import PRIORITIES
@@ -121,12 +122,12 @@ def test_flush_names_the_records_of_a_bulk(mock_cluster: MockCluster) -> None:
 def test_the_names_kept_are_bounded_and_the_rest_is_counted(mock_cluster: MockCluster) -> None:
     without_leader(mock_cluster, "notifications.info")
     notifier = Notifier(mock_cluster.url, "n", delivery_timeout=0.5)
-    for _ in range(LISTED + 5):
+    for _ in range(KEPT + 5):
         notifier.info({}, "x", {})
     notifier.notify_batch("info", [("x", {})] * 10)
     with pytest.raises(DeliveryError) as caught:
         notifier.close()
-    assert (len(caught.value.undelivered), caught.value.dropped) == (LISTED, 15)
+    assert (len(caught.value.undelivered), caught.value.dropped) == (KEPT, 15)
 
 
 def test_a_failure_is_logged_by_the_next_notification_without_a_flush(

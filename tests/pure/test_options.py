@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rdknotify.errors import ConfigError
-from rdknotify.options import DEFAULTS, OPTIONS, OWNED, Option, Role, for_role, markdown, resolve
+from rdknotify.option_table import DEFAULTS, OPTIONS, OWNED, Option, Role, markdown
+from rdknotify.options import for_role, resolve
 
 ROLES: tuple[Role, ...] = ("producer", "consumer")
 OSLO_TABLE = {
@@ -299,7 +300,7 @@ def test_options_for_a_role() -> None:
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_the_table_is_consistent(option: Option) -> None:
     assert option.help.endswith(".")
-    assert set(option.roles) <= set(ROLES)
+    assert set(option.roles) <= set(get_args(Role))
     assert option.default is None or type(option.default) is option.type
     assert not option.choices or option.default is None or option.default in option.choices
     assert option.unit == "" or option.minimum is not None or option.type is str
@@ -308,5 +309,5 @@ def test_the_table_is_consistent(option: Option) -> None:
 def test_the_page_of_options_is_the_table() -> None:
     page = Path(__file__).parents[2] / "docs" / "options.md"
     assert page.read_text(encoding="utf-8").splitlines() == list(markdown()), (
-        "run: python -m rdknotify.options > docs/options.md"
+        "run: python -m rdknotify.option_table > docs/options.md"
     )

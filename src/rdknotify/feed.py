@@ -1,0 +1,460 @@
+"""Hand notifications to a receiver that answers for each of them, later and from any thread.
+
+One thread (*the pump*) polls, commits and hands out; the receiver's threads answer. What is shared between them is
+changed under one lock, which is never held while something waits.
+
+* ``settle="before"``: a slice of records is committed, then handed out; the next slice is taken when half of what may
+  wait has been begun, so that offsets are never further ahead than what waits.
+* ``settle="after"``: an offset is committed when all before it, of its partition, have been answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from rdknotify import service
+from rdknotify._rdknotify import Record
+from rdknotify.envelope import decode_message
+from rdknotify.errors import EnvelopeError, KafkaError, PartialDeliveryError, Timeout
+from rdknotify.handout import Collector, Lanes, Progress
+from rdknotify.intake import Counts, Intake, positions
+from rdknotify.topics import TopicPartition
+from rdknotify.url import TransportURL
+
+__all__ = ["Feed", "Item"]
+
+log = logging.getLogger(__name__)
+
+REST_AFTER = 1.0
+"""Seconds without room after which the pump takes part in rebalances only."""
+PAUSE = 1.0
+"""Seconds until the pump tries again what Kafka has refused."""
+REPEAT_INTERVAL = 30.0
+"""Seconds for which the same error is not logged again."""
+
+
+class _Unit:
+    """Items that are handed over in one call."""
+
+    __slots__ = ("begun", "items", "left", "size")
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self.begun = False
+        self.resize()
+
+    def resize(self) -> None:
+        """After a change of ``items``, before they are handed over."""
+        self.size = self.left = len(self.items)
+
+
+class Item:
+    """A notification in its receiver's hands. Every one is answered once; further answers do nothing. Thread-safe.
+
+    Attributes:
+        context: the request's context.
+        message: the notification's fields by name.
+        record: where it came from.
+    """
+
+    __slots__ = ("_answered", "_feed", "_progress", "_unit", "context", "message", "record")
+
+    def __init__(
+        self,
+        feed: Feed,
+        unit: _Unit,
+        progress: Progress | None,
+        record: Record,
+        message: dict[str, Any],
+        context: dict[str, Any],
+    ) -> None:
+        self._feed = feed
+        self._unit = unit
+        self._progress = progress
+        self._answered = False
+        self.record = record
+        self.message = message
+        self.context = context
+
+    def begin(self) -> None:
+        """The receiver has begun to work on this, and on all that it was given with it."""
+        if not self._unit.begun:
+            self._feed._begun(self._unit)
+
+    def done(self) -> None:
+        """It need not be seen again."""
+        self._feed._answer(self, again=False)
+
+    def again(self) -> None:
+        """It is wanted again: with ``settle="after"`` after ``retry_delay``, else this is counted as ``refused``."""
+        self._feed._answer(self, again=True)
+
+
+class Feed(service.Service):
+    """Takes the notifications of some topics for a consumer group, and hands them to ``receive``.
+
+    ``receive`` gets a list of items: one, or with ``batch_size`` up to so many; it must not wait, and is called from
+    the pump or from a thread that answers. At most ``max_poll_records`` (or one batch, if that is more) are taken and
+    not begun. Without ``workers=1`` items whose records have the same key are handed over one after the other's
+    answer; with it all are handed over in their order, and the one worker keeps it.
+
+    Where the cluster does not answer at the start, that is logged, and tried for ever.
+
+    Args:
+        topics: whole names.
+        item: the class of items, made with Item's arguments.
+        workers: how many work on items side by side; None: unknown.
+        batch_timeout: seconds to wait for a batch to fill; None or 0: hand out what is there.
+
+    Raises:
+        ConfigError: an option or argument is wrong.
+    """
+
+    def __init__(
+        self,
+        url: str | TransportURL,
+        topics: Sequence[str],
+        receive: Callable[[list[Any]], object],
+        *,
+        group: str | None = None,
+        item: type[Item] = Item,
+        workers: int | None = None,
+        batch_size: int | None = None,
+        batch_timeout: float | None = None,
+        config: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self._intake = Intake(
+            url, topics, group=group, dead_letter=None, config=config, options=options, on_revoked=self._on_revoked
+        )
+        super().__init__(f"feed of {self._intake.group}", self._intake.stop_timeout)
+        self._receive = receive
+        self._item = item
+        self._single = batch_size is None
+        self._ordered = workers != 1
+        self._bound = max(self._intake.max_records, batch_size or 1)
+        self._collector: Collector[Record] = Collector(batch_size, batch_timeout or 0.0)
+        self._lock = threading.Lock()
+        self._lanes: Lanes[_Unit] = Lanes()
+        self._progress: dict[tuple[str, int], Progress] = {}
+        self._wanted: list[Item] = []
+        self._poison: list[tuple[Record, str, Progress | None]] = []
+        self._waiting = 0
+        """Records handed over, or in a lane, and not begun."""
+        self._unanswered = 0
+        self._wake = threading.Event()
+        self._listens = False
+        """Whether the pump waits to be woken."""
+        self._quiet = threading.Event()
+        self._leaving = False
+        self._blocked_since: float | None = None
+        self._broken = False
+        self._keep_after = 0.0
+        self._told: dict[str, float] = {}
+
+    @property
+    def counts(self) -> Counts:
+        """What was done since the start; ``handled`` are those that were answered by ``done``."""
+        return self._intake.counts
+
+    # -- what the receiver's threads call ------------------------------------------------------------------------
+
+    def _begun(self, unit: _Unit) -> None:
+        with self._lock:
+            if unit.begun:
+                return
+            unit.begun = True
+            self._waiting -= unit.size
+            wake = self._listens and self._has_room()
+        if wake:
+            self._wake.set()
+
+    def _answer(self, item: Item, again: bool) -> None:
+        unit = item._unit
+        if not unit.begun:
+            self._begun(unit)
+        freed: Sequence[_Unit] = ()
+        with self._lock:
+            if item._answered:
+                return
+            item._answered = True
+            if again:
+                self._want_again(item)
+            else:
+                self.counts.handled += 1
+                if item._progress is not None:
+                    item._progress.done(item.record.offset)
+            unit.left -= 1
+            if unit.left:
+                return
+            self._unanswered -= unit.size
+            if self._ordered:
+                freed = self._free(unit)
+            wake = self._listens and self._stopping
+        for each in freed:
+            self._receive(each.items)
+        if wake:
+            self._wake.set()
+
+    def _want_again(self, item: Item) -> None:
+        if item._progress is None:
+            self.counts.refused += 1
+        else:
+            self._wanted.append(item)
+
+    def _free(self, unit: _Unit) -> list[_Unit]:
+        """The units that may go when this one has left; those that were withdrawn leave as well."""
+        freed: list[_Unit] = []
+        left = [unit]
+        for each in left:
+            for first in self._lanes.leave(each):
+                (freed if first.items else left).append(first)
+        return freed
+
+    def _has_room(self) -> bool:
+        return self._waiting <= self._bound // 2
+
+    # -- the pump: one life ----------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        try:
+            self._intake.open()
+        except Timeout as error:
+            log.error("group %s: %s; it is tried until the cluster answers", self._intake.group, error)
+            self._intake.close()
+            self._intake.open(check=False)
+
+    def _step(self) -> None:
+        try:
+            self._take_and_hand_out()
+        except KafkaError as error:
+            self._tell(error)
+            self._broken = self._broken or error.fatal
+            self._sleep(PAUSE)
+
+    def _take_and_hand_out(self) -> None:
+        if self._broken:
+            self._begin_anew()
+        self._settle()
+        now = time.monotonic()
+        wait = self._collector.wait(service.STEP_WAIT, now)
+        room = self._bound - self._waiting - len(self._collector)
+        if room > 0 and self._has_room():
+            self._blocked_since = None
+            arrived = self._intake.receive(self._collector.room(room), wait)
+        else:
+            arrived = self._without_room(wait, now)
+        self._collector.add(arrived, time.monotonic())
+        self._hand_out(self._collector.take(time.monotonic()))
+
+    def _without_room(self, wait: float, now: float) -> list[Record]:
+        self._blocked_since = self._blocked_since or now
+        if now - self._blocked_since >= REST_AFTER:
+            return self._intake.rest(wait)
+        self._sleep(wait, unless=self._has_room)
+        return []
+
+    def _sleep(self, seconds: float, unless: Callable[[], bool] = bool) -> None:
+        """For so long, or until the receiver has made room."""
+        self._wake.clear()
+        self._listens = True
+        if not unless():
+            self._wake.wait(seconds)
+        self._listens = False
+
+    def _begin_anew(self) -> None:
+        """With new clients, at the committed offsets; what is handed out is answered all the same."""
+        self._intake.close()
+        self._collector.clear()
+        self._progress.clear()
+        self._intake.open(check=False)
+        self._broken = False
+
+    def _drain(self) -> None:
+        deadline = time.monotonic() + self._stop_timeout
+        if self._intake.settle_after:
+            with self._lock:
+                dropped = self._lanes.drop_waiting()
+                self._count(dropped, -1)
+            self._quiet.set()
+            while self._unanswered and not self._leaving:
+                self._rest_and_settle()
+        else:
+            while self._lanes.waiting and time.monotonic() < deadline:
+                self._rest_and_settle()
+            if lost := [item for unit in self._lanes.drop_waiting() for item in unit.items]:
+                ids = ", ".join(item.message["message_id"] for item in lost[:100])
+                log.error("group %s: %d notifications are committed and were not begun within stop_timeout=%g s: %s",
+                          self._intake.group, len(lost), self._stop_timeout, ids)  # fmt: skip
+            self._quiet.set()
+        self._settle(last=True)
+
+    def _rest_and_settle(self) -> None:
+        try:
+            self._settle()
+            self._intake.rest(0.0)  # what comes is not committed: the next owner gets it
+        except KafkaError as error:
+            self._tell(error)
+        self._sleep(service.STEP_WAIT)
+
+    def _close(self) -> None:
+        self._quiet.set()
+        self._intake.close()
+
+    def quiesce(self, timeout: float | None = None) -> bool:
+        """After ``stop()``: wait until nothing more is handed over; false after ``timeout`` seconds."""
+        return self._pid is None or self._quiet.wait(timeout)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Stop, settle what was answered, leave the group. Raises as :meth:`Service.close`."""
+        self._leaving = True
+        super().close(timeout)
+
+    def _at_exit(self) -> None:
+        self._leaving = True
+        super()._at_exit()
+
+    # -- the pump: handing out -------------------------------------------------------------------------------------
+
+    def _hand_out(self, records: list[Record]) -> None:
+        if not records:
+            return
+        if not self._intake.settle_after and not self._intake.commit(positions(records)):
+            self._collector.put_back(records)
+            self._sleep(service.STEP_WAIT)
+            return
+        units = self._units(records)
+        with self._lock:
+            self._count(units, 1)
+            if self._ordered:
+                units = [unit for unit in units if self._lanes.enter(unit, _keys(unit))]
+        for unit in units:
+            self._receive(unit.items)
+
+    def _count(self, units: Sequence[_Unit], sign: int) -> None:
+        size = sign * sum(unit.size for unit in units)
+        self._waiting += size
+        self._unanswered += size
+
+    def _units(self, records: list[Record]) -> list[_Unit]:
+        """The notifications in these records, to be handed over; what is none is put aside."""
+        units: list[_Unit] = []
+        unit = _Unit()
+        for record in records:
+            progress = self._follow(record) if self._intake.settle_after else None
+            try:
+                message, context = decode_message(record.value or b"")
+            except EnvelopeError as error:
+                self.counts.poison += 1
+                self._poison.append((record, f"not a notification: {error}", progress))
+                continue
+            unit.items.append(self._item(self, unit, progress, record, message, context))
+            if self._single:
+                units.append(unit)
+                unit = _Unit()
+        if unit.items:
+            units.append(unit)
+        for unit in units:
+            unit.resize()
+        return units
+
+    def _follow(self, record: Record) -> Progress:
+        partition = _partition(record)
+        progress = self._progress.get(partition)
+        if progress is None:
+            progress = self._progress[partition] = Progress()
+        with self._lock:
+            progress.enter((record.offset,))
+        return progress
+
+    # -- the pump: settling ----------------------------------------------------------------------------------------
+
+    def _settle(self, last: bool = False) -> None:
+        """Put what is wanted again, or is poison, where it is safe; commit what is done with."""
+        if (self._wanted or self._poison) and (last or time.monotonic() >= self._keep_after):
+            try:
+                self._keep()
+            except (KafkaError, PartialDeliveryError) as error:
+                self._tell(error)
+                self._keep_after = time.monotonic() + PAUSE
+        if self._intake.settle_after:
+            self._commit(self._progress)
+
+    def _keep(self) -> None:
+        poison = list(self._poison)
+        if poison:
+            self._intake.bury([record for record, _, _ in poison], [reason for _, reason, _ in poison])
+            self._finish([(record, progress) for record, _, progress in poison])
+            self._poison.clear()
+        with self._lock:
+            wanted = list(self._wanted)
+        if wanted:
+            self._intake.requeue([item.record for item in wanted])
+            self._finish([(item.record, item._progress) for item in wanted])
+            with self._lock:
+                del self._wanted[: len(wanted)]
+
+    def _finish(self, kept: Sequence[tuple[Record, Progress | None]]) -> None:
+        with self._lock:
+            for record, progress in kept:
+                if progress is not None:
+                    progress.done(record.offset)
+
+    def _commit(self, partitions: Collection[tuple[str, int]]) -> None:
+        with self._lock:
+            reached = {
+                TopicPartition(*partition): progress.next
+                for partition in partitions
+                if (progress := self._progress.get(partition)) is not None and progress.next is not None
+            }
+        if reached and self._intake.commit(reached):
+            with self._lock:
+                for partition, offset in reached.items():
+                    if self._progress[partition].next == offset:
+                        self._progress[partition].next = None
+
+    def _on_revoked(self, partitions: set[tuple[str, int]], lost: bool) -> None:
+        self._collector.forget(partitions)
+        if not self._intake.settle_after:
+            return
+        self._withdraw(partitions)
+        if not lost:
+            # What its endpoints are done with by now need not be seen again by the next owner.
+            deadline = time.monotonic() + PAUSE
+            while any(self._progress.get(each) for each in partitions) and time.monotonic() < deadline:
+                self._settle()
+                time.sleep(0.01)
+            self._settle()
+        for partition in partitions:
+            self._progress.pop(partition, None)
+        with self._lock:
+            self._wanted = [item for item in self._wanted if _partition(item.record) not in partitions]
+        self._poison = [entry for entry in self._poison if _partition(entry[0]) not in partitions]
+
+    def _withdraw(self, partitions: set[tuple[str, int]]) -> None:
+        """Take out of the lanes what has not been handed over of these partitions: the next owner gets it."""
+        with self._lock:
+            for unit in self._lanes.waiting:
+                kept = [item for item in unit.items if _partition(item.record) not in partitions]
+                self._count([unit], -1)
+                unit.items = kept
+                unit.resize()
+                self._count([unit], 1)
+
+    def _tell(self, error: Exception) -> None:
+        text, now = str(error), time.monotonic()
+        if now - self._told.get(text, -REPEAT_INTERVAL) >= REPEAT_INTERVAL:
+            self._told = {text: now}
+            log.error("group %s: %s; trying again", self._intake.group, text)
+
+
+def _partition(record: Record) -> tuple[str, int]:
+    return record.topic, record.partition
+
+
+def _keys(unit: _Unit) -> Collection[tuple[str, bytes]]:
+    return {(item.record.topic, item.record.key) for item in unit.items if item.record.key is not None}

@@ -1,0 +1,384 @@
+"""Every option: one table, from which checks, configuration, documentation and oslo.config's options are made.
+
+``python -m rdknotify.option_table`` prints it as Markdown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+__all__ = [
+    "ALIASES",
+    "CLIENTS",
+    "CREDENTIALS",
+    "DEFAULTS",
+    "FIXED",
+    "OPTIONS",
+    "OWNED",
+    "Option",
+    "Role",
+    "Value",
+    "allowed_range",
+    "markdown",
+]
+
+Role: TypeAlias = Literal["producer", "consumer", "listener", "driver"]
+Value: TypeAlias = str | int | float | bool | Mapping[str, Any] | None
+
+CLIENTS: tuple[Role, ...] = ("producer", "consumer")
+_PRODUCER: tuple[Role, ...] = ("producer",)
+_CONSUMER: tuple[Role, ...] = ("consumer",)
+_LISTENER: tuple[Role, ...] = ("listener",)
+_DRIVER: tuple[Role, ...] = ("driver",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One option, as declared in :data:`OPTIONS`.
+
+    Attributes:
+        type: ``str``, ``int``, ``float``, ``bool`` or ``dict``; text is converted to numbers and truth.
+        default: None means unset, or what ``help`` says.
+        unit: seconds, bytes or records; empty for a pure number or text.
+        property: the librdkafka property that it sets, in milliseconds where that ends in ``.ms``.
+        oslo: its name in ``[oslo_messaging_kafka]``, accepted everywhere; the same one unless given.
+        older: spellings that are accepted with a DeprecationWarning.
+        none: what an explicit None means; empty where None only means "the default".
+        instead: the option that replaced this one, which then gives a DeprecationWarning.
+    """
+
+    name: str
+    type: type[str | int | float | bool | dict[str, Any]]
+    default: Value
+    help: str
+    roles: tuple[Role, ...] = CLIENTS
+    unit: str = ""
+    property: str | None = None
+    oslo: str = ""
+    older: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    none: str = ""
+    instead: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "oslo", self.oslo or self.name)
+
+
+OPTIONS: tuple[Option, ...] = (
+    # -- connection
+    Option(
+        name="security_protocol", type=str, default=None,
+        property="security.protocol", choices=("PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL"),
+        help="How to talk to the brokers. Unset: SASL_... if the URL has credentials, ..SSL if an ssl_ "
+        "option is given, else PLAINTEXT.",
+    ),
+    Option(
+        name="sasl_mechanism", older=("sasl_mechanisms",), type=str, default="PLAIN",
+        property="sasl.mechanism",
+        choices=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"),
+        help="How to authenticate with SASL; GSSAPI only where it was built in.",
+    ),
+    Option(
+        name="ssl", type=bool, default=None, instead="security_protocol",
+        help="Whether to use TLS; older than security_protocol, gives a DeprecationWarning.",
+    ),
+    Option(
+        name="ssl_cafile", older=("ssl_ca_file",), type=str, default=None,
+        property="ssl.ca.location", help="PEM file of the CA certificates that brokers are checked against.",
+    ),
+    Option(
+        name="ssl_client_cert_file", type=str, default=None,
+        property="ssl.certificate.location", help="PEM file of the client's certificate.",
+    ),
+    Option(
+        name="ssl_client_key_file", type=str, default=None,
+        property="ssl.key.location", help="PEM file of the client's key.",
+    ),
+    Option(
+        name="ssl_client_key_password", type=str, default=None,
+        property="ssl.key.password", help="Password of the client's key.",
+    ),
+    Option(
+        name="connect_timeout", type=float, default=5.0, unit="seconds", minimum=0.001, none="do not check",
+        help="At construction, how long to wait until a broker answers.",
+    ),
+    # -- producer
+    Option(
+        name="linger", oslo="producer_batch_timeout", type=float, default=0.005, unit="seconds",
+        roles=_PRODUCER, property="linger.ms", minimum=0, maximum=900,
+        help="How long a record waits for others to share a request with.",
+    ),
+    Option(
+        name="producer_batch_size", type=int, default=16384, unit="records",
+        roles=_PRODUCER, property="batch.num.messages", minimum=1, maximum=1_000_000,
+        help="Most records in one request to a partition.",
+    ),
+    Option(
+        name="producer_batch_bytes", type=int, default=1_000_000, unit="bytes", roles=_PRODUCER,
+        property="batch.size", minimum=1, maximum=2**31 - 1, help="Most bytes in one request to a partition.",
+    ),
+    Option(
+        name="compression_codec", type=str, default="none", roles=_PRODUCER,
+        property="compression.codec", choices=("none", "gzip", "snappy", "lz4", "zstd"),
+        help="Compression of what is sent.",
+    ),
+    Option(
+        name="max_in_flight", type=int, default=100_000, unit="records", roles=_PRODUCER,
+        property="queue.buffering.max.messages", minimum=1, maximum=2**31 - 1,
+        help="Most records enqueued whose outcome is not known: bounds memory.",
+    ),
+    Option(
+        name="queue_timeout", type=float, default=10.0, unit="seconds", roles=_PRODUCER, minimum=0,
+        help="How long sending waits for room when max_in_flight is reached.",
+    ),
+    Option(
+        name="delivery_timeout", type=float, default=120.0, unit="seconds", roles=_PRODUCER,
+        property="message.timeout.ms", minimum=0.001, maximum=2_147_483,
+        help="After this long a record that was not acknowledged is given up; its outcome says so.",
+    ),
+    Option(
+        name="flush_timeout", type=float, default=30.0, unit="seconds", roles=_PRODUCER, minimum=0,
+        help="How long close, and exit of the process, wait for what is in flight.",
+    ),
+    # -- consumer
+    Option(
+        name="consumer_group", type=str, default="oslo_messaging_consumer",
+        roles=_CONSUMER, property="group.id", help="Consumer group where no group or pool is named.",
+    ),
+    Option(
+        name="start", oslo="auto_offset_reset", type=str, default="earliest", roles=_CONSUMER,
+        property="auto.offset.reset", choices=("earliest", "latest"),
+        help="Where a group begins in a partition for which it has no committed offset.",
+    ),
+    Option(
+        name="group_protocol", type=str, default="classic", roles=_CONSUMER, property="group.protocol",
+        choices=("classic", "consumer"),
+        help="How members share partitions; consumer is KIP-848, Kafka 4.0 and later.",
+    ),
+    Option(
+        name="max_poll_records", type=int, default=500, unit="records",
+        roles=_CONSUMER, minimum=1, maximum=2**31 - 1, help="Most records returned by one poll.",
+    ),
+    Option(
+        name="kafka_consumer_timeout", type=float, default=1.0, unit="seconds",
+        roles=_CONSUMER, minimum=0, help="How long one poll waits for a first record.",
+    ),
+    Option(
+        name="kafka_max_fetch_bytes", type=int, default=1_048_576, unit="bytes",
+        roles=_CONSUMER, property="max.partition.fetch.bytes", minimum=1, maximum=1_000_000_000,
+        help="Most bytes fetched at once from one partition.",
+    ),
+    Option(
+        name="enable_auto_commit", type=bool, default=False, roles=_CONSUMER,
+        help="For compatibility: offsets are committed explicitly whatever it says; true warns.",
+    ),
+    Option(
+        name="commit_timeout", type=float, default=10.0, unit="seconds", roles=_CONSUMER, minimum=0.001,
+        help="How long a synchronous commit waits for the answer.",
+    ),
+    Option(
+        name="close_timeout", type=float, default=5.0, unit="seconds", roles=_CONSUMER, minimum=0,
+        help="How long close takes at most to leave the group.",
+    ),
+    # -- listener
+    Option(
+        name="settle", type=str, default="before", roles=_LISTENER, choices=("before", "after"),
+        help="When offsets are committed: before notifications are handed out (nothing is seen twice), or after "
+        "(nothing is lost, and what is wanted again is seen again).",
+    ),
+    Option(
+        name="max_deliveries", type=int, default=5, roles=_LISTENER, minimum=1, maximum=2**31 - 1,
+        help="With settle=after, how often a record is handed out before it is a dead letter.",
+    ),
+    Option(
+        name="retry_delay", type=float, default=5.0, unit="seconds", roles=_LISTENER, minimum=0, maximum=2_147_483,
+        help="With settle=after, how long a record that is wanted again is held back.",
+    ),
+    Option(
+        name="dead_letter_topic", type=str, default=None, roles=_LISTENER,
+        help="Where records go that are no notifications or were handed out too often. Unset: with settle=after a "
+        "topic named after the record's topic and the group, with settle=before they are logged and skipped.",
+    ),
+    Option(
+        name="stop_timeout", type=float, default=30.0, unit="seconds", roles=_LISTENER, minimum=0,
+        help="How long the end of a listener waits for endpoints that are at work.",
+    ),
+    # -- oslo.messaging driver
+    Option(
+        name="requeue_unsupported", type=str, default="raise", roles=_DRIVER, choices=("raise", "warn"),
+        help="What a listener made with allow_requeue=True does at start() where settle=before cannot requeue.",
+    ),
+    Option(
+        name="notify_wait", type=bool, default=False, roles=_DRIVER,
+        help="Whether sending waits for the broker's answer and raises MessageDeliveryFailure; retry=0 or more does.",
+    ),
+    Option(
+        name="notification_key", type=str, default="none", roles=_DRIVER,
+        choices=("none", "publisher_id", "event_type", "message_id"),
+        help="Which field is a record's key: what has the same one is in the same partition, and seen in order.",
+    ),
+    Option(
+        name="librdkafka", type=dict, default=None, roles=_DRIVER,
+        help="Other librdkafka properties, as socket.timeout.ms:3000,client.id:nova.",
+    ),
+)  # fmt: skip
+
+DEFAULTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "producer": {
+        "client.id": ("rdknotify", "the name in the brokers' logs and metrics"),
+        "enable.idempotence": ("true", "a retry inside librdkafka neither duplicates nor reorders"),
+        "acks": ("all", "an acknowledged record survives the loss of a broker"),
+        "topic.metadata.propagation.max.ms": ("10000", "an unknown topic is an error after 10 s, not 30"),
+        "reconnect.backoff.max.ms": ("1000", "a broker that comes back is found within 1 s"),
+        "socket.timeout.ms": ("10000", "a silent broker is given up after 10 s, not 60"),
+        "statistics.interval.ms": ("0", "statistics cost time; set it to get them"),
+    },
+    "consumer": {
+        "client.id": ("rdknotify", "the name in the brokers' logs and metrics"),
+        "allow.auto.create.topics": ("false", "listening must not create a misspelt topic"),
+        "topic.metadata.refresh.interval.ms": ("1000", "new topics and partitions are found within 1 s"),
+        "partition.assignment.strategy": (
+            "cooperative-sticky",
+            "a member that joins or leaves does not stop the others (classic protocol only)",
+        ),
+        "fetch.queue.backoff.ms": ("10", "a full local queue is refilled at once, not after 1 s"),
+        "queued.max.messages.kbytes": ("65536", "bounds the memory of records that wait to be polled"),
+        "reconnect.backoff.max.ms": ("1000", "a broker that comes back is found within 1 s"),
+        "socket.timeout.ms": ("10000", "a silent broker is given up after 10 s, not 60"),
+        "statistics.interval.ms": ("0", "statistics cost time; set it to get them"),
+    },
+}  # fmt: skip
+"""librdkafka properties that we set, each with its value and the reason; ``config`` may change them."""
+
+FIXED: Mapping[str, Mapping[str, str]] = {
+    "producer": {"log.queue": "true"},
+    "consumer": {"log.queue": "true", "enable.auto.commit": "false", "enable.auto.offset.store": "false"},
+}
+"""librdkafka properties that we set and own: see :data:`OWNED`."""
+
+CREDENTIALS = "credentials stand in the URL: kafka://user:password@host, or TransportURL(username=, password=)"
+_COMMITS = "offsets are committed explicitly, before or after the work: use commit= or settle="
+_PARTITIONS = "partitions are chosen by rdknotify"
+_OUTCOMES = "every record has an outcome, which is taken from its delivery report"
+OWNED: Mapping[str, str] = {
+    "bootstrap.servers": "the brokers stand in the URL",
+    "sasl.username": CREDENTIALS,
+    "sasl.password": CREDENTIALS,
+    "group.id": "use group=, pool= or the option consumer_group",
+    "auto.offset.reset": "use start=",
+    "enable.auto.commit": _COMMITS,
+    "enable.auto.offset.store": _COMMITS,
+    "auto.commit.interval.ms": _COMMITS,
+    "enable.partition.eof": "the end of a partition is no event here; ask lag()",
+    "log.queue": "logs go to logging, logger rdknotify",
+    "enabled_events": "events are taken by rdknotify",
+    "delivery.report.only.error": _OUTCOMES,
+    "produce.offset.report": _OUTCOMES,
+    "transactional.id": "there are no transactions; a Persister writes rows and offsets together",
+    "partitioner": _PARTITIONS,
+    "sticky.partitioning.linger.ms": _PARTITIONS,
+    "opaque": "it is a C pointer",
+    "default_topic_conf": "it is a C pointer; give the topic's properties themselves",
+    "ssl_engine_callback_data": "it is a C pointer",
+}
+"""librdkafka properties that ``config`` and the URL may not set, and why; so is any that ends in ``_cb``."""
+
+ALIASES: Mapping[str, str] = {
+    "metadata.broker.list": "bootstrap.servers",
+    "queue.buffering.max.ms": "linger.ms",
+    "delivery.timeout.ms": "message.timeout.ms",
+    "request.required.acks": "acks",
+    "message.send.max.retries": "retries",
+    "compression.type": "compression.codec",
+    "max.in.flight.requests.per.connection": "max.in.flight",
+    "sasl.mechanisms": "sasl.mechanism",
+    "fetch.message.max.bytes": "max.partition.fetch.bytes",
+    "auto.commit.enable": "enable.auto.commit",
+    "sasl.oauthbearer.client.credentials.client.id": "sasl.oauthbearer.client.id",
+    "sasl.oauthbearer.client.credentials.client.secret": "sasl.oauthbearer.client.secret",
+}
+"""librdkafka's second names, so that ownership and precedence hold whichever name is used."""
+
+
+def allowed_range(option: Option) -> str:
+    """The values that it takes, in words."""
+    low, high = option.minimum, option.maximum
+    if high is None:
+        return f"at least {low:g}"
+    return f"within {low:.10g}..{high:.10g}"
+
+
+def markdown() -> Iterator[str]:
+    """The documentation of options, line by line."""
+    yield from ("# Options", "")
+    yield "<!-- Made from rdknotify/option_table.py: `python -m rdknotify.option_table > docs/options.md` -->"
+    yield ""
+    yield (
+        "Options are keyword arguments of every class, or parameters of the URL "
+        "(`kafka://host/?linger=0.01`). What is set later wins: the default, the keyword argument, "
+        "`config`, the URL. The column *oslo* has the name in `[oslo_messaging_kafka]`, which is accepted "
+        "everywhere as well."
+    )
+    sections = (
+        ("Connection", CLIENTS),
+        ("Sending", _PRODUCER),
+        ("Receiving", _CONSUMER),
+        ("Listening to notifications", _LISTENER),
+        ("The driver of oslo.messaging only", _DRIVER),
+    )
+    for title, roles in sections:
+        yield from ("", f"## {title}", "")
+        yield from _markdown_table(
+            ("option", "type", "default", "what", "sets", "oslo"),
+            (_markdown_row(option) for option in OPTIONS if option.roles == roles),
+        )
+    yield from ("", "## librdkafka properties", "")
+    yield "`config={...}` passes any other property to librdkafka. We set these, unless it says otherwise:"
+    yield ""
+    rows = {
+        name: (f"`{name}`", f"`{value}`", " and ".join(r for r in CLIENTS if name in DEFAULTS[r]), reason)
+        for role in CLIENTS
+        for name, (value, reason) in DEFAULTS[role].items()
+    }
+    yield from _markdown_table(("property", "value", "for", "because"), rows.values())
+    yield from ("", "These cannot be set, nor any that ends in `_cb`:", "")
+    yield from _markdown_table(("property", "because"), ((f"`{name}`", reason) for name, reason in OWNED.items()))
+
+
+def _shown(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _markdown_row(option: Option) -> tuple[str, ...]:
+    kind = f"{option.type.__name__}{', ' + option.unit if option.unit else ''}"
+    if option.choices:
+        kind += ": " + ", ".join(f"`{choice}`" for choice in option.choices)
+    elif option.minimum is not None:
+        kind += f", {allowed_range(option)}"
+    text = option.help + (f" None: {option.none}." if option.none else "")
+    if option.older:
+        text += f" Older: {', '.join(f'`{name}`' for name in option.older)}."
+    default = "" if option.default is None else f"`{_shown(option.default)}`"
+    return (
+        f"`{option.name}`",
+        kind,
+        default,
+        text,
+        f"`{option.property}`" if option.property else "",
+        "" if option.instead else f"`{option.oslo}`",
+    )
+
+
+def _markdown_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{' --- |' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+if __name__ == "__main__":
+    print(*markdown(), sep="\n")

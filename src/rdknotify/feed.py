@@ -51,6 +51,11 @@ class _Unit:
         """After a change of ``items``, before they are handed over."""
         self.size = self.left = len(self.items)
 
+    def take(self) -> list[Any]:
+        """The items, to hand them over: they hold the unit, which does not hold them any longer."""
+        items, self.items = self.items, []
+        return items
+
 
 class Item:
     """A notification in its receiver's hands. Every one is answered once; further answers do nothing. Thread-safe.
@@ -196,7 +201,7 @@ class Feed(service.Service):
                 freed = self._free(unit)
             wake = self._listens and self._stopping
         for each in freed:
-            self._receive(each.items)
+            self._receive(each.take())
         if wake:
             self._wake.set()
 
@@ -212,7 +217,7 @@ class Feed(service.Service):
         left = [unit]
         for each in left:
             for first in self._lanes.leave(each):
-                (freed if first.items else left).append(first)
+                (freed if first.size else left).append(first)
         return freed
 
     def _has_room(self) -> bool:
@@ -333,7 +338,7 @@ class Feed(service.Service):
             if self._ordered:
                 units = [unit for unit in units if self._lanes.enter(unit, _keys(unit))]
         for unit in units:
-            self._receive(unit.items)
+            self._receive(unit.take())
 
     def _count(self, units: Sequence[_Unit], sign: int) -> None:
         size = sign * sum(unit.size for unit in units)

@@ -14,12 +14,12 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from oslo_config import cfg
+from oslo_config import cfg, types
 from oslo_messaging import exceptions
 from oslo_messaging._drivers import base
 from oslo_messaging._drivers.kafka_driver import kafka_options
 
-from rdknotify import green, topics
+from rdknotify import events, green, topics
 from rdknotify._rdknotify import Delivery
 from rdknotify.envelope import encode_message
 from rdknotify.errors import ConfigError, KafkaError, QueueFull, RdNotifyError
@@ -35,6 +35,8 @@ __all__ = ["RdKafkaDriver", "list_opts"]
 log = logging.getLogger(__name__)
 
 GROUP = "oslo_messaging_kafka"
+_PROPERTIES = "librdkafka"
+"""The option that holds librdkafka's properties."""
 ATTEMPT_WAIT = 0.5
 """Seconds that one attempt waits for room in a full queue."""
 
@@ -92,7 +94,7 @@ def _register(conf: cfg.ConfigOpts) -> None:
 def _transport_url(url: Any) -> TransportURL:
     """oslo.messaging's parsed URL as ours. Raises ConfigError."""
     hosts = [host for host in url.hosts if host.hostname]
-    identities = {(host.username, host.password) for host in hosts if host.username}
+    identities = {(host.username, host.password) for host in hosts if host.username or host.password}
     if len(identities) > 1:
         raise ConfigError(
             "transport URL: the hosts have different credentials; a client has one identity: give them once"
@@ -104,9 +106,17 @@ def _transport_url(url: Any) -> TransportURL:
         username=username,
         password=password,
         virtual_host=url.virtual_host or None,
-        query=url.query,
+        query={name: value for name, value in url.query.items() if name != _PROPERTIES},
         scheme="rdkafka",
     )
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """Properties in the URL, written as in a configuration file. Raises ConfigError."""
+    try:
+        return dict(types.Dict()(text))
+    except ValueError:  # which may show a secret
+        raise ConfigError(f"URL parameter {_PROPERTIES}: it is written as name:value,name:value") from None
 
 
 # -- sending -----------------------------------------------------------------------------------------------------------
@@ -115,10 +125,20 @@ def _transport_url(url: Any) -> TransportURL:
 class _Sender:
     """The producer of one process, and what it has not accounted for yet. Thread-safe."""
 
-    def __init__(self, url: TransportURL, options: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, driver: RdKafkaDriver, url: TransportURL, options: Mapping[str, Any], config: Mapping[str, Any]
+    ) -> None:
+        self._driver = weakref.ref(driver)
         # Not to wait for a broker here: a service starts, and its notifications wait in the queue.
         self._producer = Producer(url, config=config, **{**options, "connect_timeout": None})
         self._ledger = Ledger(keep=0)
+        _senders.add(self)
+        events.every_tick(self)
+
+    def tick(self) -> None:
+        """Close when the transport was dropped and nothing is in flight any more."""
+        if self._driver() is None and not self._producer.in_flight:
+            self.close()
 
     @property
     def closed(self) -> bool:
@@ -173,6 +193,11 @@ class _Sender:
         except RdNotifyError as error:
             log.error("rdkafka: %s", error)
         self._ledger.settle_all()
+        _senders.discard(self)
+
+
+_senders: set[_Sender] = set()
+"""Those that are not closed: a transport that is dropped without ``cleanup()`` has queued what is to be delivered."""
 
 
 def _failure(message_id: str, event_type: str, topic: str, reason: str) -> exceptions.MessageDeliveryFailure:
@@ -217,8 +242,12 @@ class RdKafkaDriver(base.BaseDriver):  # type: ignore[misc]
     def _options(self, role: Role) -> tuple[dict[str, Any], dict[str, Any]]:
         """What the configuration file says to that role now: options, and librdkafka properties."""
         group = self.conf[GROUP]
-        values = {name: group[name] for name in _NAMES}
-        return for_role(values, role), dict(group["librdkafka"])
+        try:
+            values = {name: group[name] for name in _NAMES}
+        except cfg.ConfigSourceValueError as error:
+            raise ConfigError(f"[{GROUP}]: {error}") from None
+        in_url = self._url.query.get(_PROPERTIES)
+        return for_role(values, role), dict(values[_PROPERTIES] if in_url is None else _pairs(in_url))
 
     # -- sending
 
@@ -259,7 +288,7 @@ class RdKafkaDriver(base.BaseDriver):  # type: ignore[misc]
     def _make_sender(self) -> _Sender:
         with self._lock:
             if self._sender is None or self._sender.closed:
-                self._sender = _Sender(self._transport_url, *self._options("producer"))
+                self._sender = _Sender(self, self._transport_url, *self._options("producer"))
             return self._sender
 
     # -- listening
@@ -415,6 +444,7 @@ _drivers: weakref.WeakSet[RdKafkaDriver] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
+    _senders.clear()
     for driver in _drivers:
         driver.after_fork()
 

@@ -8,7 +8,7 @@ STAMP := .venv/installed
 export RDKNOTIFY_CACHE ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-fast test-pythons check bench wheel clean
+.PHONY: help build demo test test-fast test-pythons check bench bench-oslo wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -55,6 +55,9 @@ check: build ## linters, types, and the extension's stub
 
 bench: build ## beside the limit in C and confluent-kafka; KAFKA=host:port on that broker
 	@$(BIN)/python -m benchmarks $(if $(KAFKA),--kafka $(KAFKA))
+
+bench-oslo: build ## oslo.messaging with its own Kafka driver and with ours; KAFKA=host:port on that broker
+	@$(BIN)/python -m benchmarks.oslo $(if $(KAFKA),--kafka $(KAFKA))
 
 wheel: build ## sdist and wheel into dist/
 	@$(BIN)/python -m build

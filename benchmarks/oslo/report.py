@@ -1,0 +1,111 @@
+"""The runs as tables in Markdown: medians, spread, ratios pair by pair."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+Figures = dict[str, Any]
+Runs = dict[str, list[Figures]]  # by scheme, in the order in which they were made
+
+BASE = "kafka"
+NULL = "null"
+MISSING = "-"
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """``median (lowest to highest)``."""
+    if not values:
+        return MISSING
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def rate(figures: Figures) -> float:
+    """Notifications a second, of those that arrived."""
+    return float(figures["records"] / figures["seconds"]) if figures["seconds"] else 0.0
+
+
+def cost(figures: Figures) -> float:
+    """CPU microseconds of the client process for each notification: CPU seconds for a million."""
+    return float(figures["cpu"] / figures["arrived"] * 1e6) if figures["arrived"] else 0.0
+
+
+def quantile(figures: Figures, share: float) -> float:
+    """Milliseconds within which this share of the notifications arrived."""
+    delays = sorted(figures["delays"])
+    return float(delays[min(int(len(delays) * share), len(delays) - 1)] / 1e6) if delays else float("inf")
+
+
+def pairs(scheme: str, runs: Runs, other: str) -> Iterator[tuple[Figures, Figures]]:
+    """This scheme's runs, each with the other's of the same round; none for a scheme beside itself."""
+    return iter(()) if scheme == other else zip(runs[scheme], runs.get(other, ()), strict=False)
+
+
+def losses(runs: list[Figures]) -> str:
+    """What did not arrive and what came twice, in all rounds."""
+    lost = sum(run["sent"] - run["arrived"] for run in runs)
+    twice = sum(run.get("twice", 0) for run in runs)
+    return f"{lost:,} of {sum(run['sent'] for run in runs):,}" + (f", {twice:,} twice" if twice else "")
+
+
+def speed(title: str, runs: Runs) -> list[str]:
+    """Rows of one measure of speed. A null run costs what oslo.messaging costs; the rest is the driver's share."""
+    rows = []
+    for scheme, made in runs.items():
+        ratios = [rate(ours) / rate(base) for ours, base in pairs(scheme, runs, BASE) if rate(base)]
+        shares = [cost(ours) - cost(null) for ours, null in pairs(scheme, runs, NULL)]
+        cells = [
+            spread([rate(run) / 1e3 for run in made], ".1f"),
+            MISSING if scheme == NULL else spread(ratios, ".2f"),
+            spread([cost(run) for run in made], ".1f"),
+            spread(shares, ".1f"),
+            MISSING if scheme == NULL else losses(made),
+        ]
+        rows.append(_row(title, scheme, *cells))
+    return rows
+
+
+def speeds(measures: dict[str, Runs]) -> str:
+    head = (
+        "measure",
+        "driver",
+        "thousand/s",
+        f"times `{BASE}`",
+        "CPU s a million",
+        "the driver's own, µs each",
+        "lost",
+    )
+    return _table(head, [row for title, runs in measures.items() for row in speed(title, runs)])
+
+
+def delays(title: str, runs: Runs) -> str:
+    rows = []
+    for scheme, made in runs.items():
+        ratios = [quantile(base, 0.5) / quantile(ours, 0.5) for ours, base in pairs(scheme, runs, BASE)]
+        middle, late = ([quantile(run, share) for run in made] for share in (0.5, 0.99))
+        rows.append(
+            _row(title, scheme, spread(middle, ".1f"), spread(late, ".1f"), spread(ratios, ".0f"), losses(made))
+        )
+    return _table(("measure", "driver", "p50, ms", "p99, ms", f"`{BASE}` to this", "lost"), rows)
+
+
+def profiles(measures: dict[str, Runs]) -> str:
+    """Shares of the CPU of Python threads by package, for whoever takes at least 1 %."""
+    rows = []
+    for title, runs in measures.items():
+        for scheme, (run,) in runs.items():
+            total = sum(package["seconds"] for package in run["packages"].values())
+            for name, package in run["packages"].items():
+                if package["seconds"] >= total / 100:
+                    costliest = ", ".join(f"{what} {seconds / total:.0%}" for what, seconds in package["functions"])
+                    rows.append(_row(title, scheme, name, f"{package['seconds'] / total:.0%}", costliest))
+    return _table(("path", "driver", "package", "share", "costliest functions"), rows)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _table(head: Sequence[str], rows: list[str]) -> str:
+    return "\n".join(["", _row(*head), _row(*("---" for _ in head)), *rows])

@@ -17,10 +17,10 @@ from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
-from support import oslo_process
 from support.oslo import configuration, oslo_messaging, transport
 
 SCHEME = os.environ.get("RDKNOTIFY_OSLO_SCHEME", "rdkafka")
+PROCESS = Path(__file__).with_name("oslo_process.py")
 QUICK = "session.timeout.ms:3000,heartbeat.interval.ms:300"
 """Option ``librdkafka``: a member that was killed is missed after 3 seconds."""
 
@@ -98,7 +98,7 @@ class Services:
         """A command of ``support/oslo_process.py`` in a process of its own, which writes all it logs to ``log``."""
         file = self.file()
         configuration(file, **options)
-        words = [oslo_process.__file__, command, self.url(), str(file), *map(str, arguments)]
+        words = [str(PROCESS), command, self.url(), str(file), *map(str, arguments)]
         started = subprocess.Popen([sys.executable, "-W", "ignore", *words])
         self._ending.callback(_kill, started)
         return started

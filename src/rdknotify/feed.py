@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from rdknotify import service
 from rdknotify._rdknotify import Record
 from rdknotify.envelope import decode_message
 from rdknotify.errors import EnvelopeError, KafkaError, PartialDeliveryError, Timeout
-from rdknotify.handout import Collector, Lanes, Progress
+from rdknotify.handout import Collector, Crew, Lanes, Progress
 from rdknotify.intake import Counts, Intake, positions
 from rdknotify.topics import TopicPartition
 from rdknotify.url import TransportURL
@@ -29,10 +30,14 @@ __all__ = ["Feed", "Item"]
 
 log = logging.getLogger(__name__)
 
+DEEPEST = 16
+"""Calls that a worker does inside the answer to the one before, one in the other."""
 REST_AFTER = 1.0
 """Seconds without room after which the pump takes part in rebalances only."""
 PAUSE = 1.0
 """Seconds until the pump tries again what Kafka has refused."""
+LISTED = 100
+"""Notifications that a log line names."""
 REPEAT_INTERVAL = 30.0
 """Seconds for which the same error is not logged again."""
 
@@ -40,21 +45,34 @@ REPEAT_INTERVAL = 30.0
 class _Unit:
     """Items that are handed over in one call."""
 
-    __slots__ = ("begun", "items", "left", "size")
+    __slots__ = ("begun", "depth", "items", "left", "size", "unread")
 
     def __init__(self) -> None:
         self.items: list[Any] = []
         self.begun = False
+        self.depth = 0
         self.resize()
 
     def resize(self) -> None:
         """After a change of ``items``, before they are handed over."""
-        self.size = self.left = len(self.items)
+        self.size = self.left = self.unread = len(self.items)
 
-    def take(self) -> list[Any]:
+    def take(self, abandoned: deque[_Unit]) -> list[Any]:
         """The items, to hand them over: they hold the unit, which does not hold them any longer."""
-        items, self.items = self.items, []
-        return items
+        call, self.items = _Call(self.items), []
+        call.unit, call.abandoned = self, abandoned
+        return call
+
+
+class _Call(list[Any]):
+    """The items of one call. A call that ended without answers, by an exit or a kill, makes itself known."""
+
+    unit: _Unit
+    abandoned: deque[_Unit]
+
+    def __del__(self) -> None:
+        if self.unit.left:
+            self.abandoned.append(self.unit)
 
 
 class Item:
@@ -66,7 +84,7 @@ class Item:
         record: where it came from.
     """
 
-    __slots__ = ("_answered", "_feed", "_progress", "_unit", "context", "message", "record")
+    __slots__ = ("_answered", "_feed", "_progress", "_read", "_unit", "context", "message", "record")
 
     def __init__(
         self,
@@ -80,15 +98,18 @@ class Item:
         self._feed = feed
         self._unit = unit
         self._progress = progress
-        self._answered = False
+        self._answered = self._read = False
         self.record = record
         self.message = message
         self.context = context
 
     def begin(self) -> None:
-        """The receiver has begun to work on this, and on all that it was given with it."""
-        if not self._unit.begun:
-            self._feed._begun(self._unit)
+        """The receiver has looked at this; when it has at all that it was given in one call, it has begun with them."""
+        if not self._read:
+            self._read = True
+            self._unit.unread -= 1
+            if not self._unit.unread:
+                self._feed._begun(self._unit)
 
     def done(self) -> None:
         """It need not be seen again."""
@@ -104,15 +125,17 @@ class Feed(service.Service):
 
     ``receive`` gets a list of items: one, or with ``batch_size`` up to so many; it must not wait, and is called from
     the pump or from a thread that answers. At most ``max_poll_records`` (or one batch, if that is more) are taken and
-    not begun. Without ``workers=1`` items whose records have the same key are handed over one after the other's
-    answer; with it all are handed over in their order, and the one worker keeps it.
+    not begun. With several ``workers`` items whose records have the same key are handed over one after the other's
+    answer; with one, all are handed over in their order.
 
     Where the cluster does not answer at the start, that is logged, and tried for ever.
 
     Args:
         topics: whole names.
         item: the class of items, made with Item's arguments.
-        workers: how many work on items side by side; None: unknown.
+        workers: how many calls may be worked on side by side.
+        work: does what ``receive`` has done later, at once: the next call of a worker that has just answered, which
+            saves the way through its queue.
         batch_timeout: seconds to wait for a batch to fill; None or 0: hand out what is there.
 
     Raises:
@@ -127,7 +150,8 @@ class Feed(service.Service):
         *,
         group: str | None = None,
         item: type[Item] = Item,
-        workers: int | None = None,
+        workers: int = 1,
+        work: Callable[[list[Any]], object] | None = None,
         batch_size: int | None = None,
         batch_timeout: float | None = None,
         config: Mapping[str, Any] | None = None,
@@ -138,18 +162,21 @@ class Feed(service.Service):
         )
         super().__init__(f"feed of {self._intake.group}", self._intake.stop_timeout)
         self._receive = receive
+        self._work_on = work
         self._item = item
         self._single = batch_size is None
-        self._ordered = workers != 1
+        self._side_by_side = workers > 1
         self._bound = max(self._intake.max_records, batch_size or 1)
         self._collector: Collector[Record] = Collector(batch_size, batch_timeout or 0.0)
         self._lock = threading.Lock()
         self._lanes: Lanes[_Unit] = Lanes()
+        self._crew: Crew[_Unit] = Crew(workers)
+        self._abandoned: deque[_Unit] = deque()
         self._progress: dict[tuple[str, int], Progress] = {}
         self._wanted: list[Item] = []
         self._poison: list[tuple[Record, str, Progress | None]] = []
         self._waiting = 0
-        """Records handed over, or in a lane, and not begun."""
+        """Records handed out and not begun."""
         self._unanswered = 0
         self._wake = threading.Event()
         self._listens = False
@@ -180,9 +207,6 @@ class Feed(service.Service):
 
     def _answer(self, item: Item, again: bool) -> None:
         unit = item._unit
-        if not unit.begun:
-            self._begun(unit)
-        freed: Sequence[_Unit] = ()
         with self._lock:
             if item._answered:
                 return
@@ -196,20 +220,33 @@ class Feed(service.Service):
             unit.left -= 1
             if unit.left:
                 return
-            self._unanswered -= unit.size
-            if self._ordered:
-                freed = self._free(unit)
-            wake = self._listens and self._stopping
-        for each in freed:
-            self._receive(each.take())
-        if wake:
-            self._wake.set()
+        self._go_on(unit)
 
     def _want_again(self, item: Item) -> None:
         if item._progress is None:
             self.counts.refused += 1
         else:
             self._wanted.append(item)
+
+    def _go_on(self, unit: _Unit) -> None:
+        """All of the unit is answered: its worker gets the next one."""
+        if not unit.begun:
+            self._begun(unit)
+        with self._lock:
+            self._unanswered -= unit.size
+            if self._side_by_side:
+                self._crew.enter(self._free(unit), time.monotonic())
+            following = self._crew.go_on()
+            wake = self._listens and self._stopping
+        if wake:
+            self._wake.set()
+        if following is None:
+            return
+        if self._work_on is None or unit.depth == DEEPEST:
+            self._receive(following.take(self._abandoned))
+        else:
+            following.depth = unit.depth + 1
+            self._work_on(following.take(self._abandoned))
 
     def _free(self, unit: _Unit) -> list[_Unit]:
         """The units that may go when this one has left; those that were withdrawn leave as well."""
@@ -245,8 +282,9 @@ class Feed(service.Service):
         if self._broken:
             self._begin_anew()
         self._settle()
+        self._call_workers()
         now = time.monotonic()
-        wait = self._collector.wait(service.STEP_WAIT, now)
+        wait = self._collector.wait(Crew.STALLED if self._crew else service.STEP_WAIT, now)
         room = self._bound - self._waiting - len(self._collector)
         if room > 0 and self._has_room():
             self._blocked_since = None
@@ -280,23 +318,32 @@ class Feed(service.Service):
         self._broken = False
 
     def _drain(self) -> None:
-        deadline = time.monotonic() + self._stop_timeout
-        if self._intake.settle_after:
-            with self._lock:
-                dropped = self._lanes.drop_waiting()
-                self._count(dropped, -1)
-            self._quiet.set()
-            while self._unanswered and not self._leaving:
-                self._rest_and_settle()
-        else:
-            while self._lanes.waiting and time.monotonic() < deadline:
-                self._rest_and_settle()
-            if lost := [item for unit in self._lanes.drop_waiting() for item in unit.items]:
-                ids = ", ".join(item.message["message_id"] for item in lost[:100])
-                log.error("group %s: %d notifications are committed and were not begun within stop_timeout=%g s: %s",
-                          self._intake.group, len(lost), self._stop_timeout, ids)  # fmt: skip
-            self._quiet.set()
+        if not self._intake.settle_after:
+            self._hand_out_the_rest()
+        self._drop_waiting()
+        self._quiet.set()
+        while self._intake.settle_after and self._unanswered and not self._leaving:
+            self._rest_and_settle()
         self._settle(last=True)
+
+    def _hand_out_the_rest(self) -> None:
+        """What is committed is seen now or never."""
+        deadline = time.monotonic() + self._stop_timeout
+        while (self._crew or self._lanes.waiting) and time.monotonic() < deadline:
+            self._call_workers()
+            self._rest_and_settle()
+
+    def _drop_waiting(self) -> None:
+        """No worker gets what still waits. What was not committed goes to the next owner."""
+        with self._lock:
+            dropped = self._crew.waiting + self._lanes.drop_waiting()
+            self._crew.drop(dropped)
+            self._count(dropped, -1)
+        lost = [] if self._intake.settle_after else [item for unit in dropped for item in unit.items]
+        if lost:
+            ids = ", ".join(item.message["message_id"] for item in lost[:LISTED])
+            log.error("group %s: %d notifications are committed and were not begun within stop_timeout=%g s: %s",
+                      self._intake.group, len(lost), self._stop_timeout, ids)  # fmt: skip
 
     def _rest_and_settle(self) -> None:
         try:
@@ -304,7 +351,7 @@ class Feed(service.Service):
             self._intake.rest(0.0)  # what comes is not committed: the next owner gets it
         except KafkaError as error:
             self._tell(error)
-        self._sleep(service.STEP_WAIT)
+        self._sleep(Crew.STALLED if self._crew else service.STEP_WAIT)
 
     def _close(self) -> None:
         self._quiet.set()
@@ -335,10 +382,22 @@ class Feed(service.Service):
         units = self._units(records)
         with self._lock:
             self._count(units, 1)
-            if self._ordered:
+            if self._side_by_side:
                 units = [unit for unit in units if self._lanes.enter(unit, _keys(unit))]
-        for unit in units:
-            self._receive(unit.take())
+            self._crew.enter(units, time.monotonic())
+        self._call_workers()
+
+    def _call_workers(self) -> None:
+        while self._abandoned:
+            unit = self._abandoned.popleft()
+            log.error("group %s: %d notifications were not answered by their endpoint", self._intake.group, unit.left)
+            unit.left = 0
+            self._go_on(unit)
+        if self._crew:
+            with self._lock:
+                called = self._crew.call(time.monotonic(), time.process_time())
+            for unit in called:
+                self._receive(unit.take(self._abandoned))
 
     def _count(self, units: Sequence[_Unit], sign: int) -> None:
         size = sign * sum(unit.size for unit in units)
@@ -441,14 +500,18 @@ class Feed(service.Service):
         self._poison = [entry for entry in self._poison if _partition(entry[0]) not in partitions]
 
     def _withdraw(self, partitions: set[tuple[str, int]]) -> None:
-        """Take out of the lanes what has not been handed over of these partitions: the next owner gets it."""
+        """Take out what has not been handed over of these partitions: the next owner gets it."""
         with self._lock:
-            for unit in self._lanes.waiting:
-                kept = [item for item in unit.items if _partition(item.record) not in partitions]
+            ready = self._crew.waiting
+            for unit in [*self._lanes.waiting, *ready]:
                 self._count([unit], -1)
-                unit.items = kept
+                unit.items = [item for item in unit.items if _partition(item.record) not in partitions]
                 unit.resize()
                 self._count([unit], 1)
+            emptied = {unit for unit in ready if not unit.size}
+            self._crew.drop(emptied)
+            for unit in emptied:
+                self._crew.enter(self._free(unit), time.monotonic())
 
     def _tell(self, error: Exception) -> None:
         text, now = str(error), time.monotonic()

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-__all__ = ["Collector", "Lanes", "Progress"]
+__all__ = ["Collector", "Crew", "Lanes", "Progress"]
 
 
 class _Placed(Protocol):
@@ -162,3 +162,70 @@ class Progress:
             offset = opened.popleft()
             done.remove(offset)
         self.next = offset + 1
+
+
+class Crew(Generic[_Unit]):
+    """How many units are worked on side by side: no more than help, up to ``workers``.
+
+    Threads that share an interpreter only hinder each other while it is busy, so that one who is quick goes on alone:
+    :meth:`go_on` is the next unit for who has ended one. Who is slow gets help, see :meth:`call`.
+    """
+
+    PATIENCE = 0.01
+    """Seconds that a unit waits for a worker while others make progress."""
+    STALLED = 0.002
+    """Seconds without progress after which it does not wait."""
+    BUSY = 0.8
+    """The share of a processor from which on more threads are no help."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._ready: deque[tuple[_Unit, float]] = deque()
+        self._working = 0
+        self._progress = 0
+        self._seen = (-1, 0.0, 0.0)
+
+    def __len__(self) -> int:
+        """How many units wait for a worker."""
+        return len(self._ready)
+
+    def enter(self, units: Iterable[_Unit], now: float) -> None:
+        """These may be worked on."""
+        self._ready.extend((unit, now) for unit in units)
+
+    def go_on(self) -> _Unit | None:
+        """A worker has ended a unit: its next one. None: it has none, and works no longer."""
+        self._progress += 1
+        if self._ready:
+            return self._ready.popleft()[0]
+        self._working -= 1
+        return None
+
+    def call(self, now: float, processor: float) -> list[_Unit]:
+        """Units for workers to begin with, now; ``processor``: the seconds that the process has used so far."""
+        if not self._ready or self._working >= self._workers:
+            return []
+        wanted = 1
+        if self._working:
+            wanted = 3 * self._working if self._is_slow(now, processor) else 0
+        self._seen = (self._progress, now, processor) if wanted or now - self._seen[1] >= self.STALLED else self._seen
+        count = min(wanted, self._workers - self._working, len(self._ready))
+        self._working += count
+        return [self._ready.popleft()[0] for _ in range(count)]
+
+    def _is_slow(self, now: float, processor: float) -> bool:
+        progress, then, used = self._seen
+        if now - then < self.STALLED:
+            return False
+        if progress == self._progress:
+            return True
+        return now - self._ready[0][1] >= self.PATIENCE and processor - used < self.BUSY * (now - then)
+
+    @property
+    def waiting(self) -> list[_Unit]:
+        """Those that wait for a worker, in order."""
+        return [unit for unit, _ in self._ready]
+
+    def drop(self, units: Collection[_Unit]) -> None:
+        """Take out these, if they wait."""
+        self._ready = deque(entry for entry in self._ready if entry[0] not in units)

@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from oslo_config import cfg, types
 from oslo_messaging import exceptions
@@ -40,6 +40,7 @@ _PROPERTIES = "librdkafka"
 ATTEMPT_WAIT = 0.5
 """Seconds that one attempt waits for room in a full queue."""
 
+_Receive: TypeAlias = Callable[[list[Any]], object]
 _ROLES: tuple[Role, ...] = ("producer", "consumer", "listener", "driver")
 _ELSEWHERE = "RPC is not what Kafka is for: use rabbit:// or amqp:// for it, and rdkafka:// for notifications only"
 
@@ -316,7 +317,7 @@ class RdKafkaDriver(base.BaseDriver):  # type: ignore[misc]
         if batch_size is None:
             batch_size = options["max_poll_records"]
 
-        def make_feed(receive: Callable[[list[Any]], object], workers: int | None) -> Feed:
+        def make_feed(receive: _Receive, workers: int, work: _Receive | None) -> Feed:
             return Feed(
                 self._transport_url,
                 names,
@@ -324,6 +325,7 @@ class RdKafkaDriver(base.BaseDriver):  # type: ignore[misc]
                 group=pool,
                 item=_Incoming,
                 workers=workers,
+                work=work,
                 batch_size=None if batch_size == 1 else batch_size,
                 batch_timeout=batch_timeout,
                 config=config,
@@ -391,11 +393,8 @@ class _Incoming(Item, base.IncomingMessage):  # type: ignore[misc]
     def msg_id(self) -> str:
         return str(self.message["message_id"])
 
-    def acknowledge(self) -> None:
-        self.done()
-
-    def requeue(self) -> None:
-        self.again()
+    acknowledge = Item.done
+    requeue = Item.again
 
 
 class _Listener(base.Listener):  # type: ignore[misc]
@@ -404,7 +403,7 @@ class _Listener(base.Listener):  # type: ignore[misc]
     def __init__(
         self,
         driver: RdKafkaDriver,
-        make_feed: Callable[[Callable[[list[Any]], object], int | None], Feed],
+        make_feed: Callable[[_Receive, int, _Receive | None], Feed],
         batch_size: int,
         batch_timeout: float | None,
     ) -> None:
@@ -413,14 +412,15 @@ class _Listener(base.Listener):  # type: ignore[misc]
         self._make_feed = make_feed
         self._feed: Feed | None = None
 
-    def start(self, on_incoming_callback: Callable[[list[Any]], object]) -> None:
+    def start(self, on_incoming_callback: _Receive) -> None:
         """Join the group. Raises NotImplementedError, AuthenticationError, ConfigError."""
         super().start(on_incoming_callback)
-        # Only the server knows these, and it tells no driver: whether it will requeue, and how many threads it has.
+        # Only the server knows, and it tells no driver: whether it will requeue, how many threads it has, and what they
+        # do with what they get, which the callback queues for them.
         server = getattr(on_incoming_callback, "__self__", None)
         self._driver.require_features(requeue=getattr(server, "_allow_requeue", False))
-        workers = getattr(getattr(server, "_work_executor", None), "_max_workers", None)
-        self._feed = self._make_feed(on_incoming_callback, workers)
+        workers = getattr(getattr(server, "_work_executor", None), "_max_workers", 1)
+        self._feed = self._make_feed(on_incoming_callback, workers, getattr(server, "_process_incoming", None))
         self._feed.start()
 
     def stop(self) -> None:

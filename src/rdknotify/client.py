@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import ClassVar, Protocol, TypeVar
 
 from rdknotify import _rdknotify as core
-from rdknotify import events
+from rdknotify import events, green
 from rdknotify.errors import AuthenticationError, KafkaError, RdNotifyError
 from rdknotify.options import Settings
 
@@ -136,7 +136,7 @@ def connect(client: events.EventSource, handle: core.Client, timeout: float, ser
     deadline = deadline_after(timeout)
     # Short at first, to see a refusal soon; longer then, for an answer may take longer than the first slices.
     slices = (min(_FIRST_SLICE * 2**number, _LONGEST_SLICE) for number in itertools.count())
-    while not handle.cluster_reachable(min(next(slices), remaining(deadline))):
+    while not green.call(handle.cluster_reachable, min(next(slices), remaining(deadline))):
         events.forward(client)
         troubles = client.events.troubles
         for trouble in troubles:
@@ -164,6 +164,7 @@ def _advice(reason: str) -> str:
 
 def _close_all() -> None:
     """Close what is still open, lower ranks first, each rank within its longest exit timeout."""
+    green.leave_pool()
     clients = list(open_clients)
     for rank in sorted({client.exit_rank for client in clients}):
         peers = [client for client in clients if client.exit_rank == rank]

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from rdknotify import _rdknotify as core
-from rdknotify import shapes
+from rdknotify import green, shapes
 from rdknotify.client import Closing, admit, deadline_after, remaining
 from rdknotify.errors import ClosedError, CommitFailed, ConfigError, KafkaError
 from rdknotify.events import ClientEvents, logger
@@ -145,7 +145,7 @@ class Consumer(Closing):
                 self._existing = self._existing_partitions()
             self._core.subscribe(subscription)
         except BaseException:
-            self._core.shut()
+            green.call(self._core.shut)
             raise
 
     # -- what every client has ------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ class Consumer(Closing):
             self._answer_rebalance()
             batch = self._new_batch()
             try:
-                found = self._core.poll(batch, limit, min(_SLICE, remaining(deadline)))
+                found = self._fill(batch, limit, min(_SLICE, remaining(deadline)))
                 batch._generations = self._generations
                 if found and self._settled(batch):
                     return batch
@@ -237,6 +237,14 @@ class Consumer(Closing):
             self._judge(self._core.take_errors())
             if not remaining(deadline) or self._closing.is_set():
                 return self._new_batch()
+
+    def _fill(self, batch: Batch, limit: int, timeout: float) -> bool:
+        if not green.patched():
+            return self._core.poll(batch, limit, timeout)
+        green.pause(0)  # while there is always something ready, nothing else would let the others have their turn
+        if self._core.poll(batch, limit, 0.0) or not timeout:
+            return bool(batch)
+        return green.call(self._core.poll, batch, limit, timeout)
 
     def _settled(self, batch: Batch) -> bool:
         """Commit the batch if that comes before its return; false if a rebalance came in between."""
@@ -346,14 +354,14 @@ class Consumer(Closing):
         return bool(self._values["start"] == "latest")
 
     def _existing_partitions(self) -> frozenset[shapes.Partition]:
-        known = self._core.metadata(None, _REQUEST_TIMEOUT)["topics"]
+        known = green.call(self._core.metadata, None, _REQUEST_TIMEOUT)["topics"]
         return frozenset((topic, partition) for topic, partitions in known.items() for partition in partitions)
 
     def _latest_starts(self, partitions: Sequence[shapes.Partition]) -> dict[shapes.Partition, int]:
         """Where to start without a committed offset; committed at once, so that a later owner starts there too."""
         if self._existing is None:
             self._existing = self._existing_partitions()
-        committed = self._core.committed(partitions, _REQUEST_TIMEOUT)
+        committed = green.call(self._core.committed, partitions, _REQUEST_TIMEOUT)
         fresh = {partition for partition in partitions if committed[partition] is None}
         starts = self._look_up(fresh & self._existing, _LATEST, _REQUEST_TIMEOUT)
         starts |= self._look_up(fresh - self._existing, _EARLIEST, _REQUEST_TIMEOUT)
@@ -363,7 +371,7 @@ class Consumer(Closing):
 
     def _commit_starts(self, starts: Mapping[shapes.Partition, int]) -> None:
         try:
-            self._core.commit(_with_epoch(starts), self._values["commit_timeout"])
+            green.call(self._core.commit, _with_epoch(starts), self._values["commit_timeout"])
         except KafkaError as error:
             # Only a further rebalance before the first commit would make a difference; it must not be held up.
             logger.warning("%s: start of %d partitions not committed: %s", self.name, len(starts), error)
@@ -395,7 +403,7 @@ class Consumer(Closing):
             now = self._generations
             ours = [position for position in positions if now.get(position[:2], 0) == polled_in.get(position[:2])]
             if ours:
-                self._core.commit(ours, limit, wait)
+                green.call(self._core.commit, ours, limit, wait)
         if len(ours) < len(positions):
             gone = ", ".join(f"{topic}[{partition}]" for topic, partition, *_ in sorted({*positions} - {*ours}))
             text = f"not committed, because taken away in the meantime: {gone}"
@@ -410,7 +418,7 @@ class Consumer(Closing):
     ) -> dict[TopicPartition, int | None]:
         """The group's committed offset of each (default: assigned) partition; None where there is none."""
         asked = self.assignment() if partitions is None else partitions
-        return _by_partition(self._core.committed(asked, timeout)) if asked else {}
+        return _by_partition(green.call(self._core.committed, asked, timeout)) if asked else {}
 
     def position(self, partitions: Sequence[TopicPartition] | None = None) -> dict[TopicPartition, int | None]:
         """Where each (default: assigned) partition is read next: after the last record polled, or as sought.
@@ -442,7 +450,7 @@ class Consumer(Closing):
     ) -> dict[shapes.Partition, int]:
         """The first offsets at or after a time in milliseconds, or the first or last ones; one request a broker."""
         times = [(topic, partition, time) for topic, partition in partitions]
-        return self._core.offsets_for_times(times, timeout) if times else {}
+        return green.call(self._core.offsets_for_times, times, timeout) if times else {}
 
     def seek(self, topic: str, partition: int, offset: int, timeout: float = _REQUEST_TIMEOUT) -> None:
         """Read an assigned partition from ``offset`` on; -2 is its beginning, -1 its end."""
@@ -453,7 +461,7 @@ class Consumer(Closing):
         assigned = all((topic, partition) in self._generations for topic, partition, _ in offsets)
         while offsets:
             try:
-                self._core.seek(offsets, remaining(deadline))
+                green.call(self._core.seek, offsets, remaining(deadline))
                 break
             except KafkaError as error:
                 # librdkafka refuses until it has begun to read, which it does one request after the assignment.
@@ -512,13 +520,13 @@ class Consumer(Closing):
                 logger.warning("%s did not leave its group in time; its session has to expire", self.name)
             grace = min(_GRACE, remaining(deadline))
         finally:
-            self._core.shut(grace)
+            green.call(self._core.shut, grace)
             if entered:
                 self._turn.release()
 
     def _leave(self, deadline: float) -> bool:
         failure: Exception | None = None
-        while not (left := self._core.leave(min(_SLICE, remaining(deadline)))) and remaining(deadline):
+        while not (left := green.call(self._core.leave, min(_SLICE, remaining(deadline)))) and remaining(deadline):
             try:
                 self._answer_while_leaving()
             except Exception as error:  # a hook's: told when the leaving is over

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from rdknotify import _rdknotify as core
-from rdknotify import shapes
+from rdknotify import green, shapes
 
 __all__ = ["ClientEvents", "EventSource", "Ticking", "Trouble", "every_tick", "forward", "logger", "stop", "watch"]
 
@@ -33,6 +33,7 @@ _RECENT_TROUBLES = 32
 _KNOWN_TROUBLES = 256
 _WAIT = 1.0
 _PAUSE = 0.02
+_GREEN_PAUSE = 0.1
 _SYSLOG_LEVELS = (logging.CRITICAL,) * 3 + (
     logging.ERROR,
     logging.WARNING,
@@ -161,10 +162,12 @@ class _Forwarder:
         """Begin anew: also in a forked child, where the thread and the parent's clients do not exist."""
         # Reentrant: a garbage collection inside may run code that makes a client.
         self._lock = threading.RLock()
-        self._logging = threading.Lock()
+        # Reentrant only because eventlet, when it replaces threads later, replaces such locks that are there already.
+        self._logging = threading.RLock()
         self._sources: weakref.WeakSet[EventSource] = weakref.WeakSet()
         self._ticking: weakref.WeakSet[Ticking] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
+        self._era = object()
 
     def watch(self, source: EventSource) -> None:
         with self._lock:
@@ -187,23 +190,31 @@ class _Forwarder:
 
     def _ensure_thread(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="rdknotify-events", daemon=True)
+            self._thread = threading.Thread(target=self._run, args=(self._era,), name="rdknotify-events", daemon=True)
             self._thread.start()
 
-    def _run(self) -> None:
+    def _run(self, era: object) -> None:
         next_tick = time.monotonic() + TICK_INTERVAL
-        while self._keep_running():
-            if core.wait_events(min(_WAIT, max(0.0, next_tick - time.monotonic()))):
+        while self._keep_running(era):
+            if self._wait(min(_WAIT, max(0.0, next_tick - time.monotonic()))):
                 with self._logging:
                     self._forward_all()
                 # Whoever uses the core without us may leave events untaken, which end every wait at once.
-                time.sleep(_PAUSE)
+                green.pause(_PAUSE)
             if time.monotonic() >= next_tick:
                 with self._logging:
                     self._tick_all()
                 next_tick = time.monotonic() + TICK_INTERVAL
 
-    def _keep_running(self) -> bool:
+    def _wait(self, timeout: float) -> bool:
+        if not green.patched():
+            return core.wait_events(timeout)
+        green.pause(_GREEN_PAUSE)
+        return core.wait_events(0.0)
+
+    def _keep_running(self, era: object) -> bool:
+        if era is not self._era:  # a green thread lives on in a forked child, which has begun anew
+            return False
         with self._lock:
             if not self._sources and not self._ticking:
                 self._thread = None

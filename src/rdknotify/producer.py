@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from rdknotify import _rdknotify as core
-from rdknotify import topics
+from rdknotify import green, topics
 from rdknotify.client import TIMED_OUT, Closing, admit
 from rdknotify.errors import KafkaError
 from rdknotify.events import ClientEvents, logger
@@ -51,12 +51,26 @@ class Producer(Closing, core.Producer):
         """Called once for each topic before its first record. Raises ConfigError for a name that Kafka forbids."""
         topics.check_name(topic)
 
+    def metadata(self, topic: str | None = None, timeout: float = 5.0) -> dict[str, Any]:
+        """The cluster's brokers, topics and leaders, as the core's."""
+        return green.call(super().metadata, topic, timeout)
+
+    def create_topics(
+        self, topics: Sequence[tuple[str, int, int, Mapping[str, str]]], timeout: float = 10.0
+    ) -> list[KafkaError | None]:
+        """Create ``(name, partitions, replication, config)``; one answer each (-1: the broker's default)."""
+        return green.call(super().create_topics, topics, timeout)
+
+    def shut(self, timeout: float = 1.0) -> None:
+        """Release the handle without delivering what is in flight. Idempotent; waits up to ``timeout`` seconds."""
+        green.call(super().shut, timeout)
+
     def flush(self, timeout: float | None = None) -> None:  # type: ignore[override]  # raises, the core counts
         """Send without lingering and wait until every outcome is known.
 
         Raises :class:`~rdknotify.Timeout` saying how many are still unknown after ``timeout`` seconds (None: no limit).
         """
-        unknown = super().flush(timeout)
+        unknown = green.call(super().flush, timeout)
         if unknown:
             raise core.kafka_error(TIMED_OUT, f"{unknown} records have no outcome yet, {timeout:g} s after flush()")
 
@@ -72,7 +86,7 @@ class Producer(Closing, core.Producer):
             if self.closed:
                 return
             try:
-                given_up = super().flush(limit)
+                given_up = green.call(super().flush, limit)
             except KafkaError as error:
                 if not error.fatal:  # what is fatal was raised to whoever used the producer since
                     raise

@@ -14,19 +14,11 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 from support.endpoints import SOON, BatchEndpoint, Endpoint
-from support.oslo_services import end, send
+from support.oslo_services import end, send, send_numbers
 from support.reader import read_all
 from support.waiting import until
 
 from rdknotify.envelope import encode, new_notification
-
-
-def send_numbers(to: Any, topic: str, count: int, first: int = 0) -> list[str]:
-    """One by one, each its number; returns them."""
-    numbers = [str(number) for number in range(first, first + count)]
-    for number in numbers:
-        send(to, topic, number)
-    return numbers
 
 
 def event_types(endpoint: Endpoint) -> list[str]:
@@ -45,8 +37,7 @@ def test_a_listener_gets_what_was_sent_on_its_virtual_host_and_nothing_else(oslo
         send(oslo.transport(vhost), topic, f"{vhost}.2", retry=0)
     got = {vhost: sorted(endpoint.seen(2)) for vhost, endpoint in endpoints.items()}
     assert got == {vhost: [f"{vhost}.1", f"{vhost}.2"] for vhost in endpoints}
-    for server in servers:
-        end(server)
+    end(*servers)
     assert all(endpoint.calls.empty() for endpoint in endpoints.values())
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from support.oslo import configuration, oslo_messaging, transport
 
 SCHEME = os.environ.get("RDKNOTIFY_OSLO_SCHEME", "rdkafka")
 PROCESS = Path(__file__).with_name("oslo_process.py")
-QUICK = "session.timeout.ms:3000,heartbeat.interval.ms:300"
-"""Option ``librdkafka``: a member that was killed is missed after 3 seconds."""
+QUICK = "session.timeout.ms:2000,heartbeat.interval.ms:300"
+"""Option ``librdkafka``: a member that was killed is missed after 2 seconds."""
 
 
 def send(to: Any, topic: str, event_type: str = "e", payload: Any = None, retry: int = -1) -> str:
@@ -40,12 +41,21 @@ def send(to: Any, topic: str, event_type: str = "e", payload: Any = None, retry:
     return message_id
 
 
+def send_numbers(to: Any, topic: str, count: int, first: int = 0) -> list[str]:
+    """Send notifications whose event types are numbers, one by one; returns these."""
+    numbers = [str(number) for number in range(first, first + count)]
+    for number in numbers:
+        send(to, topic, number)
+    return numbers
+
+
 class Services:
     """Makes and ends what a test needs of oslo.messaging on one Kafka."""
 
     def __init__(self, kafka: Any, folder: Path) -> None:
         self._kafka = kafka
         self._folder = folder
+        self._servers: list[Any] = []
         self._ending = ExitStack()
 
     def url(self, vhost: str = "") -> str:
@@ -90,8 +100,8 @@ class Services:
         else:
             server = oslo_messaging.get_notification_listener(made, targets, [endpoint], **common)
         if start:
+            self._servers.append(server)
             server.start(override_pool_size=threads)
-            self._ending.callback(end, server)
         return server
 
     def process(self, command: str, *arguments: object, **options: object) -> subprocess.Popen[bytes]:
@@ -104,15 +114,21 @@ class Services:
         return started
 
     def close(self) -> None:
+        end(*self._servers)
         self._ending.close()
 
 
-def end(server: Any) -> float:
-    """Stop as a service does on SIGTERM; returns how many seconds that took. Idempotent."""
+def end(*servers: Any) -> float:
+    """Stop these side by side, as services do on SIGTERM; returns how many seconds that took. Idempotent."""
     begun = time.monotonic()
+    with ThreadPoolExecutor(max(1, len(servers))) as threads:
+        list(threads.map(_end, servers))
+    return time.monotonic() - begun
+
+
+def _end(server: Any) -> None:
     server.stop()
     server.wait()
-    return time.monotonic() - begun
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

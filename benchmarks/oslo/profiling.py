@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import cProfile
-import pstats
 import re
 import sys
 import threading
@@ -61,9 +60,8 @@ class Profiles:
             return {}
         functions: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for profile in self._profiles:
-            profile.snapshot_stats()  # create_stats() would disable the profile of the thread that asks
-            if profile.stats:  # type: ignore[attr-defined]
-                _add(functions, pstats.Stats(profile).stats)  # type: ignore[attr-defined]
+            profile.snapshot_stats()  # as pstats would, but by disabling it here: with this thread's clock
+            _add(functions, profile.stats)  # type: ignore[attr-defined]
         packages = {
             package: {"seconds": sum(costs.values()), "functions": costs.most_common(TOP)}
             for package, costs in functions.items()
@@ -84,7 +82,7 @@ def _add(functions: defaultdict[str, Counter[str]], stats: dict[Function, Any]) 
 def _package(function: Function) -> str | None:
     """The package of a function; none where it is C's and whoever called it is to answer for it."""
     file, _, name = function
-    if file == "~":
+    if file.startswith(("~", "<")):  # C's, frozen, or made from a string
         return next((package for word, package in FOREIGN.items() if re.search(rf"\b{word}\.", name)), None)
     parts = Path(file).parts
     for root in ("site-packages", "src"):
@@ -104,9 +102,8 @@ def _module(file: str) -> str:
 
 def _name(function: Function) -> str:
     file, _, name = function
-    if file != "~":
+    if not file.startswith(("~", "<")):
         return f"{_module(file).rpartition('.')[2]}.{name}"
-    words = re.search(r"'(\w+)' of '([\w.]+)'", name)
-    return (
-        f"{words[2].rpartition('.')[2]}.{words[1]}" if words else name.split()[-1].rstrip(">").removeprefix("builtins.")
-    )
+    if words := re.search(r"'(\w+)' of '([\w.]+)'", name) or re.search(r"(\w+) of (type) object", name):
+        return f"{words[2].rpartition('.')[2]}.{words[1]}"
+    return name.split()[-1].strip("<>").removeprefix("builtins.")

@@ -37,7 +37,10 @@ PROCESSES = [NOTIFY, *LOGGING]
 def outcomes(kafka_session, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What became of each test. A virtual host that nobody used before makes its topics fresh."""
     kafka_session.heal()
-    url = f"rdkafka://{kafka_session.bootstrap_servers}/{uuid.uuid4().hex[:8]}"
+    vhost = uuid.uuid4().hex[:8]
+    # test_multiple_servers wants each of its two listeners to get some, in the order in which they were sent.
+    kafka_session.create_topic(f"test-topic.info.{vhost}", 2)
+    url = f"rdkafka://{kafka_session.bootstrap_servers}/{vhost}"
     folder = tmp_path_factory.mktemp("oslo-functional")
     files = [folder / str(number) for number in range(len(PROCESSES))]
     started = [_start(path, names, url) for path, names in zip(files, PROCESSES, strict=True)]

@@ -51,28 +51,31 @@ class _Unit:
         self.items: list[Any] = []
         self.begun = False
         self.depth = 0
-        self.resize()
+        self.resize(self.items)
 
-    def resize(self) -> None:
-        """After a change of ``items``, before they are handed over."""
-        self.size = self.left = self.unread = len(self.items)
+    def resize(self, items: list[Any]) -> None:
+        """Have these items, none of which was handed over."""
+        self.size = self.left = self.unread = len(items)
+        self.items = items
 
-    def take(self, abandoned: deque[_Unit]) -> list[Any]:
+    def take(self) -> list[Any]:
         """The items, to hand them over: they hold the unit, which does not hold them any longer."""
-        call, self.items = _Call(self.items), []
-        call.unit, call.abandoned = self, abandoned
-        return call
+        items, self.items = self.items, []
+        return items
 
 
-class _Call(list[Any]):
-    """The items of one call. A call that ended without answers, by an exit or a kill, makes itself known."""
+class _Call:
+    """What the items of one call have in common. When they are gone without an answer, it makes that known."""
 
-    unit: _Unit
-    abandoned: deque[_Unit]
+    __slots__ = ("_abandoned", "unit")
+
+    def __init__(self, unit: _Unit, abandoned: deque[_Unit]) -> None:
+        self.unit = unit
+        self._abandoned = abandoned
 
     def __del__(self) -> None:
         if self.unit.left:
-            self.abandoned.append(self.unit)
+            self._abandoned.append(self.unit)
 
 
 class Item:
@@ -84,19 +87,19 @@ class Item:
         record: where it came from.
     """
 
-    __slots__ = ("_answered", "_feed", "_progress", "_read", "_unit", "context", "message", "record")
+    __slots__ = ("_answered", "_call", "_feed", "_progress", "_read", "context", "message", "record")
 
     def __init__(
         self,
         feed: Feed,
-        unit: _Unit,
+        call: _Call,
         progress: Progress | None,
         record: Record,
         message: dict[str, Any],
         context: dict[str, Any],
     ) -> None:
         self._feed = feed
-        self._unit = unit
+        self._call = call
         self._progress = progress
         self._answered = self._read = False
         self.record = record
@@ -107,9 +110,10 @@ class Item:
         """The receiver has looked at this; when it has at all that it was given in one call, it has begun with them."""
         if not self._read:
             self._read = True
-            self._unit.unread -= 1
-            if not self._unit.unread:
-                self._feed._begun(self._unit)
+            unit = self._call.unit
+            unit.unread -= 1
+            if not unit.unread:
+                self._feed._begun(unit)
 
     def done(self) -> None:
         """It need not be seen again."""
@@ -206,7 +210,7 @@ class Feed(service.Service):
             self._wake.set()
 
     def _answer(self, item: Item, again: bool) -> None:
-        unit = item._unit
+        unit = item._call.unit
         with self._lock:
             if item._answered:
                 return
@@ -243,10 +247,10 @@ class Feed(service.Service):
         if following is None:
             return
         if self._work_on is None or unit.depth == DEEPEST:
-            self._receive(following.take(self._abandoned))
+            self._receive(following.take())
         else:
             following.depth = unit.depth + 1
-            self._work_on(following.take(self._abandoned))
+            self._work_on(following.take())
 
     def _free(self, unit: _Unit) -> list[_Unit]:
         """The units that may go when this one has left; those that were withdrawn leave as well."""
@@ -340,6 +344,8 @@ class Feed(service.Service):
             self._crew.drop(dropped)
             self._count(dropped, -1)
         lost = [] if self._intake.settle_after else [item for unit in dropped for item in unit.items]
+        for unit in dropped:
+            unit.resize([])
         if lost:
             ids = ", ".join(item.message["message_id"] for item in lost[:LISTED])
             log.error("group %s: %d notifications are committed and were not begun within stop_timeout=%g s: %s",
@@ -391,13 +397,12 @@ class Feed(service.Service):
         while self._abandoned:
             unit = self._abandoned.popleft()
             log.error("group %s: %d notifications were not answered by their endpoint", self._intake.group, unit.left)
-            unit.left = 0
             self._go_on(unit)
         if self._crew:
             with self._lock:
                 called = self._crew.call(time.monotonic(), time.process_time())
             for unit in called:
-                self._receive(unit.take(self._abandoned))
+                self._receive(unit.take())
 
     def _count(self, units: Sequence[_Unit], sign: int) -> None:
         size = sign * sum(unit.size for unit in units)
@@ -406,8 +411,9 @@ class Feed(service.Service):
 
     def _units(self, records: list[Record]) -> list[_Unit]:
         """The notifications in these records, to be handed over; what is none is put aside."""
+        calls: list[list[Any]] = []
         units: list[_Unit] = []
-        unit = _Unit()
+        call: _Call | None = None
         for record in records:
             progress = self._follow(record) if self._intake.settle_after else None
             try:
@@ -416,14 +422,13 @@ class Feed(service.Service):
                 self.counts.poison += 1
                 self._poison.append((record, f"not a notification: {error}", progress))
                 continue
-            unit.items.append(self._item(self, unit, progress, record, message, context))
-            if self._single:
-                units.append(unit)
-                unit = _Unit()
-        if unit.items:
-            units.append(unit)
-        for unit in units:
-            unit.resize()
+            if call is None or self._single:
+                call = _Call(_Unit(), self._abandoned)
+                units.append(call.unit)
+                calls.append([])
+            calls[-1].append(self._item(self, call, progress, record, message, context))
+        for unit, items in zip(units, calls, strict=True):
+            unit.resize(items)
         return units
 
     def _follow(self, record: Record) -> Progress:
@@ -505,8 +510,7 @@ class Feed(service.Service):
             ready = self._crew.waiting
             for unit in [*self._lanes.waiting, *ready]:
                 self._count([unit], -1)
-                unit.items = [item for item in unit.items if _partition(item.record) not in partitions]
-                unit.resize()
+                unit.resize([item for item in unit.items if _partition(item.record) not in partitions])
                 self._count([unit], 1)
             emptied = {unit for unit in ready if not unit.size}
             self._crew.drop(emptied)

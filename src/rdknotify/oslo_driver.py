@@ -70,6 +70,9 @@ _OURS: Sequence[cfg.Opt] = [
 ]
 _NAMES: Sequence[str] = [opt.dest for opt in (*_THEIRS, *_OURS)]
 
+_DEFAULTS: Mapping[str, Any] = {each.oslo: each.oslo_default for each in OPTIONS if each.oslo_default is not None}
+"""Of options of theirs that nobody has set."""
+
 for _opt in _THEIRS:
     # Theirs do not say so: a service that logs its options would log the password.
     _opt.secret = _opt.secret or is_secret(_opt.dest)
@@ -247,8 +250,12 @@ class RdKafkaDriver(base.BaseDriver):  # type: ignore[misc]
             values = {name: group[name] for name in _NAMES}
         except cfg.ConfigSourceValueError as error:
             raise ConfigError(f"[{GROUP}]: {error}") from None
+        values |= {name: default for name, default in _DEFAULTS.items() if self._is_unset(name)}
         in_url = self._url.query.get(_PROPERTIES)
         return for_role(values, role), dict(values[_PROPERTIES] if in_url is None else _pairs(in_url))
+
+    def _is_unset(self, name: str) -> bool:
+        return self.conf.get_location(name, GROUP).location is cfg.Locations.opt_default
 
     # -- sending
 

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import os
 import queue
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.consuming import committed
 from support.endpoints import SOON, BatchEndpoint, Endpoint, until
 
-from rdknotify import _rdknotify as core
 from rdknotify.consumer import Consumer
 from rdknotify.dispatch import NotificationResult
 from rdknotify.errors import ConfigError, PartialDeliveryError
-from rdknotify.handout import Collector
 from rdknotify.listener import Listener
 from rdknotify.notifier import Notifier
 from rdknotify.producer import Producer
 from rdknotify.provenance import Origin
 from rdknotify.testing.mock import MockCluster
 from rdknotify.topics import dead_letter_topic, retry_topic
-from rdknotify.url import TransportURL
 
 SOURCE = "notifications.info"
 RETRY = retry_topic(SOURCE, "p")
@@ -63,16 +59,6 @@ def read_all(url: str, topic: str, count: int) -> list[Any]:
             records.extend(consumer.poll(timeout=0.5))
     assert len(records) == count
     return records
-
-
-def committed(url: str, group: str, topic: str = SOURCE) -> int:
-    """The offset at which a member of the group would start; asked by an outsider that joins nothing."""
-    brokers = TransportURL.parse(url).bootstrap_servers
-    outsider = core.Consumer({"bootstrap.servers": brokers, "group.id": group})
-    try:
-        return outsider.committed([(topic, 0)])[topic, 0] or 0
-    finally:
-        outsider.shut()
 
 
 # -- handing out -------------------------------------------------------------------------------------------
@@ -136,38 +122,12 @@ def test_what_was_collected_for_a_batch_is_handed_out_at_the_stop(url: str, noti
     assert endpoint.calls.get_nowait() == ["waiting"]
 
 
-def collected(count: int, partition: int = 0) -> list[Any]:
-    return [SimpleNamespace(topic=SOURCE, partition=partition, offset=offset) for offset in range(count)]
-
-
-def test_a_collector_is_ready_when_it_is_full_or_the_first_has_waited() -> None:
-    collector = Collector(3, patience=2.0)
-    records = collected(4)
-    collector.add(records[:2], now=10.0)
-    assert (collector.room(500), collector.wait(5.0, 11.0)) == (1, 1.0)
-    assert collector.take(11.9) == []
-    assert collector.take(12.0) == records[:2]
-    collector.add(records, now=20.0)
-    assert collector.take(20.0) == records[:3]
-    assert collector.take(20.0) == [] and collector.take(math.inf) == records[3:]
-    assert (collector.room(500), collector.wait(5.0, 20.0)) == (3, 5.0)
-
-
-def test_a_collector_without_a_size_hands_out_at_once_what_was_not_taken_away() -> None:
-    collector = Collector(None, patience=0.0)
-    kept = collected(2, partition=1)
-    collector.add(collected(2, partition=0) + kept, now=1.0)
-    collector.forget({(SOURCE, 0)})
-    assert collector.room(500) == 500
-    assert collector.take(1.0) == kept
-
-
 # -- settle="before" ---------------------------------------------------------------------------------------
 
 
 def test_before_commits_and_then_hands_out(url: str, notifier: Notifier) -> None:
     at_call: queue.Queue[int] = queue.Queue()
-    endpoint = Endpoint(lambda event_type: at_call.put(committed(url, "p")))
+    endpoint = Endpoint(lambda event_type: at_call.put(committed(url, "p", SOURCE)))
     notifier.info({}, "x", {})
     with Listener(url, ["notifications"], [endpoint], pool="p"):
         assert at_call.get(timeout=SOON) == 1
@@ -209,7 +169,7 @@ def test_before_hands_out_everything_it_took_when_stopped(url: str, notifier: No
     notifier.notify_batch("info", [(str(n), {}) for n in range(5)]).result(SOON)
     listener = Listener(url, ["notifications"], [endpoint], pool="p")
     listener.run()
-    assert listener.counts.handled == listener.counts.received == committed(url, "p") > 0
+    assert listener.counts.handled == listener.counts.received == committed(url, "p", SOURCE) > 0
 
 
 # -- settle="after" ----------------------------------------------------------------------------------------
@@ -217,11 +177,11 @@ def test_before_hands_out_everything_it_took_when_stopped(url: str, notifier: No
 
 def test_after_hands_out_and_then_commits(url: str, notifier: Notifier) -> None:
     at_call: queue.Queue[int] = queue.Queue()
-    endpoint = Endpoint(lambda event_type: at_call.put(committed(url, "p")))
+    endpoint = Endpoint(lambda event_type: at_call.put(committed(url, "p", SOURCE)))
     notifier.info({}, "x", {})
     with Listener(url, ["notifications"], [endpoint], pool="p", settle="after"):
         assert at_call.get(timeout=SOON) == 0
-        until(lambda: committed(url, "p") == 1)
+        until(lambda: committed(url, "p", SOURCE) == 1)
 
 
 def test_after_leaves_what_it_has_not_handed_out_to_the_next(url: str, notifier: Notifier) -> None:
@@ -236,7 +196,7 @@ def test_after_leaves_what_it_has_not_handed_out_to_the_next(url: str, notifier:
     first = Listener(url, ["notifications"], [endpoint], pool="p", settle="after")
     first.run()
     assert endpoint.seen(3) == ["0", "1", "2"] and endpoint.calls.empty()
-    assert committed(url, "p") == 3
+    assert committed(url, "p", SOURCE) == 3
 
 
 def test_requeue_comes_again_and_does_not_hold_up_the_others(url: str, notifier: Notifier) -> None:
@@ -317,7 +277,7 @@ def test_nothing_is_committed_that_could_not_be_kept(mock_cluster: MockCluster, 
     notifier.info({}, "again", {})
     with pytest.raises(PartialDeliveryError, match="TOPIC_AUTHORIZATION_FAILED"):
         Listener(url, ["notifications"], [Endpoint(refuse)], pool="p", settle="after").run()
-    assert committed(url, "p") == 0
+    assert committed(url, "p", SOURCE) == 0
 
 
 # -- poison ------------------------------------------------------------------------------------------------
@@ -400,7 +360,7 @@ def test_a_signal_ends_run_and_gives_the_handlers_back(url: str, notifier: Notif
     Listener(url, ["notifications"], [endpoint], pool="p", settle="after").run()
     assert endpoint.seen(1) == ["x"]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
-    assert committed(url, "p") == 1
+    assert committed(url, "p", SOURCE) == 1
 
 
 def test_stop_is_quick_while_nothing_arrives(url: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from rdknotify import _rdknotify as core
 from rdknotify.consumer import Consumer
 from rdknotify.producer import Producer
 from rdknotify.topics import TopicPartition
+from rdknotify.url import TransportURL
 from support.waiting import until
 
 
@@ -38,3 +40,13 @@ def assigned(consumer: Consumer, count: int = 4) -> list[TopicPartition]:
 
     until(poll, f"{count} partitions are assigned")
     return consumer.assignment()
+
+
+def committed(url: str, group: str, topic: str, partition: int = 0) -> int:
+    """The offset at which a member of the group would start; asked by an outsider that joins nothing."""
+    brokers = TransportURL.parse(url).bootstrap_servers
+    outsider = core.Consumer({"bootstrap.servers": brokers, "group.id": group})
+    try:
+        return outsider.committed([(topic, partition)])[topic, partition] or 0
+    finally:
+        outsider.shut()

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def oslo(kafka, tmp_path: Path) -> Iterator[Services]:
+def oslo(kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
     """Services on oslo.messaging; skips where that is not installed."""
     from support.oslo_services import Services
 
+    # An idle thread of oslo.messaging's executor looks once a second whether it shall end.
+    monkeypatch.setattr("futurist._thread.ThreadWorker.MAX_IDLE_FOR", 0.1)
     services = Services(kafka, tmp_path)
     yield services
     if kafka.managed:

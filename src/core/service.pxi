@@ -225,9 +225,9 @@ cdef void _destroy(Handle *h) noexcept nogil:
         rdk.rd_kafka_queue_destroy(h.records)
     rdk.rd_kafka_queue_destroy(h.events)
     rdk.rd_kafka_destroy_flags(h.rk, rdk.RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE)
+    rdn_add(&g_handles, -1)  # first: who waited for the end may count at once
     rdn_set(&h.dead, 1)
     _announce(h)
-    rdn_add(&g_handles, -1)
     _unref(h)
 
 cdef bint _begin_leaving(Handle *h) noexcept nogil:

@@ -302,14 +302,14 @@ class Feed(service.Service):
         self._blocked_since = self._blocked_since or now
         if now - self._blocked_since >= REST_AFTER:
             return self._intake.rest(wait)
-        self._sleep(wait, unless=self._has_room)
+        self._sleep(wait, until_room=True)
         return []
 
-    def _sleep(self, seconds: float, unless: Callable[[], bool] = bool) -> None:
-        """For so long, or until the receiver has made room."""
+    def _sleep(self, seconds: float, until_room: bool = False) -> None:
+        """For so long, or until the receiver makes room."""
         self._wake.clear()
         self._listens = True
-        if not unless():
+        if not (until_room and self._has_room()):
             self._wake.wait(seconds)
         self._listens = False
 
@@ -333,9 +333,13 @@ class Feed(service.Service):
     def _hand_out_the_rest(self) -> None:
         """What is committed is seen now or never."""
         deadline = time.monotonic() + self._stop_timeout
-        while (self._crew or self._lanes.waiting) and time.monotonic() < deadline:
+        while self._hands_are_full() and time.monotonic() < deadline:
             self._call_workers()
             self._rest_and_settle()
+
+    def _hands_are_full(self) -> bool:
+        with self._lock:
+            return bool(self._crew or self._lanes.waiting)
 
     def _drop_waiting(self) -> None:
         """No worker gets what still waits. What was not committed goes to the next owner."""
@@ -397,6 +401,7 @@ class Feed(service.Service):
         while self._abandoned:
             unit = self._abandoned.popleft()
             log.error("group %s: %d notifications were not answered by their endpoint", self._intake.group, unit.left)
+            unit.depth = DEEPEST  # the next one is not to be worked on here
             self._go_on(unit)
         if self._crew:
             with self._lock:

@@ -171,12 +171,14 @@ class Crew(Generic[_Unit]):
     :meth:`go_on` is the next unit for who has ended one. Who is slow gets help, see :meth:`call`.
     """
 
-    PATIENCE = 0.01
-    """Seconds that a unit waits for a worker while others make progress."""
     STALLED = 0.002
-    """Seconds without progress after which it does not wait."""
+    """Seconds without progress after which one who is at work is slow, if the process has time to spare."""
+    PATIENCE = 0.01
+    """Seconds that a unit waits for a worker, if the process has time to spare."""
+    STUCK = 0.02
+    """Seconds without progress after which there is help in any case."""
     BUSY = 0.8
-    """The share of a processor from which on more threads are no help."""
+    """The share of a processor from which on the process has no time to spare."""
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
@@ -208,7 +210,8 @@ class Crew(Generic[_Unit]):
         wanted = 1
         if self._working:
             wanted = 3 * self._working if self._is_slow(now, processor) else 0
-        self._seen = (self._progress, now, processor) if wanted or now - self._seen[1] >= self.STALLED else self._seen
+        if wanted or (self._progress != self._seen[0] and now - self._seen[1] >= self.STALLED):
+            self._seen = (self._progress, now, processor)
         count = min(wanted, self._workers - self._working, len(self._ready))
         self._working += count
         return [self._ready.popleft()[0] for _ in range(count)]
@@ -217,9 +220,10 @@ class Crew(Generic[_Unit]):
         progress, then, used = self._seen
         if now - then < self.STALLED:
             return False
-        if progress == self._progress:
-            return True
-        return now - self._ready[0][1] >= self.PATIENCE and processor - used < self.BUSY * (now - then)
+        stalled = progress == self._progress
+        has_time = processor - used < self.BUSY * (now - then)
+        waits = now - self._ready[0][1] >= self.PATIENCE
+        return (has_time and (stalled or waits)) or (stalled and now - then >= self.STUCK)
 
     @property
     def waiting(self) -> list[_Unit]:

@@ -125,6 +125,15 @@ def test_who_sleeps_now_and_then_gets_help_when_others_wait() -> None:
     assert called >= 15
 
 
+def test_who_does_not_come_on_beside_a_busy_thread_gets_help_later() -> None:
+    crew: Crew[int] = Crew(64)
+    crew.enter(range(500), now=0.0)
+    assert len(crew.call(0.0, processor=0.0)) == 1
+    ticks = [tick * 0.002 for tick in range(1, 12)]
+    called = [len(crew.call(now, processor=now)) for now in ticks]
+    assert called == [0] * 9 + [3, 0]
+
+
 def test_no_more_workers_than_there_are() -> None:
     crew: Crew[int] = Crew(1)
     crew.enter(range(3), now=0.0)

@@ -101,7 +101,7 @@ def test_every_option_reaches_the_settings(source: str, tmp_path: Path, monkeypa
 def test_an_option_has_its_default_of_the_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = spied(monkeypatch, oslo_driver)
     transport("rdkafka://broker/")
-    assert settings["producer"].conf["linger.ms"] == "0"
+    assert settings["producer"].conf["linger.ms"] == "1"
     assert settings["producer"].conf["bootstrap.servers"] == "broker:9092"
     assert settings["consumer"].values["start"] == "earliest"
 

@@ -173,10 +173,14 @@ def alternate(measure: Measure, schemes: list[str], runs: int, name: str) -> Run
 def setting(brokers: str) -> dict[str, object]:
     """What the figures hang on."""
     packages = ("oslo.messaging", "confluent-kafka", "eventlet", "orjson")
+    said = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     return {
+        "revision": said.stdout.strip() or "unknown",
         "python": platform.python_version(),
         "cpus": os.cpu_count(),
-        "load": os.getloadavg(),
+        "load": " ".join(f"{load:.2f}" for load in os.getloadavg()),
         "brokers": brokers,
         "payload": len(json.dumps(PAYLOAD)),
         **{name: version(name) for name in packages},
@@ -240,7 +244,8 @@ def show(about: dict[str, object], measures: dict[str, Runs], profiled: dict[str
             "\nMedians (lowest to highest). Sending: until `cleanup()` has flushed. "
             f"Listening: the first {COUNTED:.0%}, from the first call of the endpoint;\n"
             "its CPU is of all of them and of `start()`. "
-            f"`{NULL}` is oslo.messaging over a driver that does nothing."
+            f"`{NULL}` is oslo.messaging over a driver that does nothing; what is beyond it is the driver's,\n"
+            "less what the driver spares oslo.messaging, as when a worker gets its next message without its executor."
         )
     for title, runs in measures.items():
         if title not in timed:

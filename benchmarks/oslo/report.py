@@ -50,7 +50,7 @@ def losses(runs: list[Figures]) -> str:
 
 
 def speed(title: str, runs: Runs) -> list[str]:
-    """Rows of one measure of speed. A null run costs what oslo.messaging costs; the rest is the driver's share."""
+    """Rows of one measure of speed. What a run costs beyond a null run is the driver's share, less what it spares."""
     rows = []
     for scheme, made in runs.items():
         ratios = [rate(ours) / rate(base) for ours, base in pairs(scheme, runs, BASE) if rate(base)]
@@ -73,7 +73,7 @@ def speeds(measures: dict[str, Runs]) -> str:
         "thousand/s",
         f"times `{BASE}`",
         "CPU s a million",
-        "the driver's own, µs each",
+        f"beyond `{NULL}`, µs each",
         "lost",
     )
     return _table(head, [row for title, runs in measures.items() for row in speed(title, runs)])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 from support.endpoints import SOON, BatchEndpoint, Endpoint
-from support.oslo_services import end, send, send_numbers
+from support.oslo_services import PROMPT, end, send, send_numbers
 from support.reader import read_all
 from support.waiting import until
 
@@ -31,10 +31,11 @@ def event_types(endpoint: Endpoint) -> list[str]:
 
 def test_a_listener_gets_what_was_sent_on_its_virtual_host_and_nothing_else(oslo, topic, group):
     endpoints = {vhost: Endpoint() for vhost in ("", "vh1", "vh2")}
-    servers = [oslo.server(topic, endpoints[vhost], group, vhost=vhost) for vhost in endpoints]
     for vhost in endpoints:
-        send(oslo.transport(vhost), topic, f"{vhost}.1", retry=0)
-        send(oslo.transport(vhost), topic, f"{vhost}.2", retry=0)
+        sender = oslo.transport(vhost)
+        send(sender, topic, f"{vhost}.1")
+        send(sender, topic, f"{vhost}.2", retry=0)
+    servers = [oslo.server(topic, endpoints[vhost], group, vhost=vhost) for vhost in endpoints]
     got = {vhost: sorted(endpoint.seen(2)) for vhost, endpoint in endpoints.items()}
     assert got == {vhost: [f"{vhost}.1", f"{vhost}.2"] for vhost in endpoints}
     end(*servers)
@@ -66,7 +67,7 @@ def test_pools_each_get_everything_and_members_of_one_share_it(oslo, kafka, topi
     kafka.create_topic(f"{topic}.info", 4)
     members, alone = [Endpoint(), Endpoint()], Endpoint()
     for endpoint in members:
-        oslo.server(topic, endpoint, f"{group}-shared")
+        oslo.server(topic, endpoint, f"{group}-shared", librdkafka=PROMPT)
     oslo.server(topic, alone, f"{group}-alone")
     sender, sent = oslo.transport(), []
 
@@ -125,21 +126,23 @@ def test_an_endpoint_gets_what_was_given_to_the_notifier(oslo, topic, group):
 
 @pytest.mark.parametrize("batch_size", [0, 100])
 def test_on_an_idle_topic_a_notification_is_handed_out_at_once(oslo, topic, group, batch_size):
-    arrived: list[float] = []
+    arrived: dict[str, float] = {}
 
     class Clock:
         def info(self, *call: Any) -> None:
-            arrived.append(time.monotonic())
+            now = time.monotonic()
+            for event_type in [call[2]] if len(call) > 1 else [each["event_type"] for each in call[0]]:
+                arrived[event_type] = now
 
     oslo.server(topic, Clock(), group, batch_size=batch_size)
     sender = oslo.transport()
-    until(lambda: send(sender, topic, retry=0) and arrived, "the listener is at work", SOON)
+    until(lambda: send(sender, topic, "at work?", retry=0) and arrived, "the listener is at work", SOON)
     latencies = []
-    for _ in range(30):
-        before, begun = len(arrived), time.monotonic()
-        send(sender, topic)
-        until(lambda before=before: len(arrived) > before, "it has come", SOON)
-        latencies.append(arrived[-1] - begun)
+    for number in map(str, range(30)):
+        begun = time.monotonic()
+        send(sender, topic, number)
+        until(lambda number=number: number in arrived, "it has come", SOON)
+        latencies.append(arrived[number] - begun)
         time.sleep(0.02)
     assert statistics.median(latencies) < 0.05
 

@@ -56,10 +56,9 @@ def test_a_listener_that_may_not_requeue_starts_with_a_warning_if_so_configured(
     assert sorted(endpoint.seen(2)) == ["0", "1"]
 
 
-@pytest.mark.parametrize("batch_size", [0, 10])
-@pytest.mark.parametrize("raises", [False, True], ids=["returns", "raises"])
+@pytest.mark.parametrize(("raises", "batch_size"), [(False, 0), (True, 10)], ids=["returns", "batch-raises"])
 def test_what_is_wanted_again_comes_again_after_a_while_and_is_a_dead_letter_in_the_end(
-    oslo, kafka, topic, group, batch_size, raises
+    oslo, kafka, topic, group, raises, batch_size
 ):
     endpoint, dead = Unwilling(raises), f"{topic}.dead"
     options = {"settle": "after", "retry_delay": DELAY, "max_deliveries": 3, "dead_letter_topic": dead}

@@ -22,6 +22,8 @@ from support.oslo import configuration, oslo_messaging, transport
 
 SCHEME = os.environ.get("RDKNOTIFY_OSLO_SCHEME", "rdkafka")
 PROCESS = Path(__file__).with_name("oslo_process.py")
+PROMPT = "heartbeat.interval.ms:300"
+"""Option ``librdkafka``: a member hears of those that join and leave within 0.3 seconds, not 3."""
 QUICK = "session.timeout.ms:2000,heartbeat.interval.ms:300"
 """Option ``librdkafka``: a member that was killed is missed after 2 seconds."""
 

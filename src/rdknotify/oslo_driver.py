@@ -63,12 +63,11 @@ def _oslo_option(option: Option) -> cfg.Opt:
 
 
 _THEIRS: Sequence[cfg.Opt] = kafka_options.KAFKA_OPTS
+_TAKEN: Mapping[str, Option] = {option.oslo: option for option in OPTIONS if not option.instead}
+"""What the driver heeds, by its name in the group."""
 _OURS: Sequence[cfg.Opt] = [
-    _oslo_option(option)
-    for option in OPTIONS
-    if not option.instead and option.oslo not in {opt.dest for opt in _THEIRS}
+    _oslo_option(option) for name, option in _TAKEN.items() if name not in {opt.dest for opt in _THEIRS}
 ]
-_NAMES: Sequence[str] = [opt.dest for opt in (*_THEIRS, *_OURS)]
 
 _DEFAULTS: Mapping[str, Any] = {each.oslo: each.oslo_default for each in OPTIONS if each.oslo_default is not None}
 """Of options of theirs that nobody has set."""
@@ -230,6 +229,10 @@ class RdKafkaDriver(base.BaseDriver):  # type: ignore[misc]
         self._wait = settings["driver"]["notify_wait"]
         key = settings["driver"]["notification_key"]
         self._key_field = None if key == "none" else key
+        for name in (opt.dest for opt in _THEIRS):
+            # Other releases of oslo.messaging have other options.
+            if name not in _TAKEN and not self._is_unset(name):
+                log.warning("[%s] %s has no effect on rdkafka://", GROUP, name)
         self._topics: dict[str, str] = {}
         self._sender: _Sender | None = None
         self._undelivered = 0
@@ -247,7 +250,7 @@ class RdKafkaDriver(base.BaseDriver):  # type: ignore[misc]
         """What the configuration file says to that role now: options, and librdkafka properties."""
         group = self.conf[GROUP]
         try:
-            values = {name: group[name] for name in _NAMES}
+            values = {name: group[name] for name in _TAKEN}
         except cfg.ConfigSourceValueError as error:
             raise ConfigError(f"[{GROUP}]: {error}") from None
         values |= {name: default for name, default in _DEFAULTS.items() if self._is_unset(name)}
@@ -255,7 +258,8 @@ class RdKafkaDriver(base.BaseDriver):  # type: ignore[misc]
         return for_role(values, role), dict(values[_PROPERTIES] if in_url is None else _pairs(in_url))
 
     def _is_unset(self, name: str) -> bool:
-        return self.conf.get_location(name, GROUP).location is cfg.Locations.opt_default
+        found = self.conf.get_location(name, GROUP)
+        return found is None or found.location is cfg.Locations.opt_default
 
     # -- sending
 

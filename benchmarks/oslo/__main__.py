@@ -247,6 +247,7 @@ def show(about: dict[str, object], measures: dict[str, Runs], profiled: dict[str
             f"`{NULL}` is oslo.messaging over a driver that does nothing; what is beyond it is the driver's,\n"
             "less what the driver spares oslo.messaging, as when a worker gets its next message without its executor."
         )
+        click.echo(report.until_last(timed))
     for title, runs in measures.items():
         if title not in timed:
             click.echo(report.delays(title, runs))

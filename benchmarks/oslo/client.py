@@ -37,7 +37,7 @@ ARRIVAL_TIMEOUT = 60.0
 QUIET = 3.0
 """Seconds without a notification after which the missing ones count as lost."""
 COUNTED = 0.99
-"""The clock of a listener stops here: the wait for a last batch that never fills up is no matter of speed."""
+"""Of a backlog: the wait for a last batch that never fills up, up to a second, would hide the speed behind it."""
 
 
 def connect(scheme: str, brokers: str, prepared: int = 0) -> NotificationTransport:
@@ -150,6 +150,7 @@ def listen(scheme: str, brokers: str, topic: str, count: int, words: dict[str, s
         "twice": len(endpoint.ids) - different,
         "records": records,
         "seconds": times[records - 1] - times[0] if records else 0.0,
+        "until_last": times[-1] - times[0] if times else 0.0,
         "cpu": used,
         **({"delays": endpoint.delays[1:]} if isinstance(endpoint, DelayEndpoint) else {}),
         **profile.figures(),

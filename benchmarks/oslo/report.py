@@ -79,6 +79,24 @@ def speeds(measures: dict[str, Runs]) -> str:
     return _table(head, [row for title, runs in measures.items() for row in speed(title, runs)])
 
 
+def until_last(measures: dict[str, Runs]) -> str:
+    """The listening measures again, with whatever wait there was before the last call of the endpoint."""
+    rows = []
+    for title, runs in measures.items():
+        rates = {
+            scheme: [run["arrived"] / run["until_last"] / 1e3 for run in made if run.get("until_last")]
+            for scheme, made in runs.items()
+            if scheme != NULL
+        }
+        for scheme, values in rates.items():
+            ratios = (
+                () if scheme == BASE else [ours / base for ours, base in zip(values, rates.get(BASE, ()), strict=False)]
+            )
+            if values:
+                rows.append(_row(title, scheme, spread(values, ".1f"), spread(ratios, ".2f")))
+    return _table(("measure, until the last call", "driver", "thousand/s", f"times `{BASE}`"), rows) if rows else ""
+
+
 def delays(title: str, runs: Runs) -> str:
     rows = []
     for scheme, made in runs.items():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,12 @@ def write(bootstrap: str, topic: str, values: list[bytes]) -> None:
         )
     assert producer.flush(30) == 0
     assert not refused
+
+
+def test_a_cluster_whose_random_id_begins_with_a_dash_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uuid.uuid4", lambda: uuid.UUID(bytes=b"\xfb\xff" * 8))
+    with LocalKafka() as kafka:
+        kafka.create_topic("t", partitions=1)
 
 
 def test_an_independent_client_reads_what_it_wrote(kafka: LocalKafka | RunningKafka, topic: str) -> None:

@@ -277,7 +277,8 @@ class LocalKafka(KafkaCluster):
     def _format(self, timeout: float) -> None:
         """Format the storage of all nodes at once: each is a JVM of its own."""
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        tool = [*self._command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c"]
+        # With "=", for one in 64 of these ids begins with "-".
+        tool = [*self._command, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c"]
         for node in self._nodes.values():
             node.start([*tool, str(node.properties)])
         deadline = time.monotonic() + timeout

@@ -44,6 +44,7 @@ _PAUSE = 0.02
 _REQUEST_TIMEOUT = 5.0
 _EXIT_TIMEOUT = 2.0
 _GRACE = 1.0
+_CREATION_WAIT = 2.0
 
 # Outages are told by librdkafka's error events; here they need no second word.
 _PASSING = frozenset({"_PARTITION_EOF", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT"})
@@ -87,7 +88,8 @@ class Consumer(Closing):
     also named ones that do not exist yet, are found within a second. ``commit="after"`` leaves it to the caller to
     commit what was done; ``commit="before"`` commits each batch before :meth:`poll` returns it. ``start`` (or option
     ``start``) says where the group begins in a partition without a committed offset: ``"latest"`` means the end of
-    those that existed when this consumer was made, and the beginning of younger ones.
+    those that existed when this consumer was made, and the beginning of younger ones. With option
+    ``create_topics``, brokers create named topics that are absent, if they may, before the group is joined.
 
     ``on_assigned`` and ``on_revoked`` are called inside :meth:`poll` and :meth:`close`. If ``on_assigned`` raises, the
     exception comes out of ``poll``, nothing is read from these partitions, and the next ``poll`` calls it again. If
@@ -143,10 +145,27 @@ class Consumer(Closing):
             admit(self, self._core, settings)
             if self._starts_latest and self._values["connect_timeout"] is not None:
                 self._existing = self._existing_partitions()
+            if self._values["create_topics"]:
+                self._have_created(subscription)
             self._core.subscribe(subscription)
         except BaseException:
             green.call(self._core.shut)
             raise
+
+    def _have_created(self, subscription: Sequence[str]) -> None:
+        """Ask for topics, so that brokers that may create them do, and those who join the group find them there."""
+        deadline = deadline_after(_CREATION_WAIT)
+        absent = [topic for topic in subscription if not topic.startswith("^")]
+        while absent and remaining(deadline):
+            try:
+                absent = [topic for topic in absent if not self._is_there(topic, remaining(deadline))]
+            except KafkaError as error:
+                logger.info("%s: topics are not asked for: %s", self.name, error)
+                return
+            green.pause(_PAUSE if absent else 0)
+
+    def _is_there(self, topic: str, timeout: float) -> bool:
+        return bool(green.call(self._core.metadata, topic, timeout)["topics"].get(topic))
 
     # -- what every client has ------------------------------------------------------------------------------------
 

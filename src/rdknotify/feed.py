@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 
 DEEPEST = 16
 """Calls that a worker does inside the answer to the one before, one in the other."""
+JOIN_TIMEOUT = 5.0
+"""Seconds that ``start()`` waits for partitions, of which there may be none."""
+ANSWER_TIMEOUT = 5.0
+"""Seconds that a rebalance is held up by endpoints at work, whose notifications would be seen again elsewhere."""
 REST_AFTER = 1.0
 """Seconds without room after which the pump takes part in rebalances only."""
 PAUSE = 1.0
@@ -132,7 +136,8 @@ class Feed(service.Service):
     not begun. With several ``workers`` items whose records have the same key are handed over one after the other's
     answer; with one, all are handed over in their order.
 
-    Where the cluster does not answer at the start, that is logged, and tried for ever.
+    ``start()`` returns when the group has given it partitions, or after ``JOIN_TIMEOUT``. Where the cluster does not
+    answer, that is logged, and tried for ever.
 
     Args:
         topics: whole names.
@@ -185,6 +190,7 @@ class Feed(service.Service):
         self._wake = threading.Event()
         self._listens = False
         """Whether the pump waits to be woken."""
+        self._joined = threading.Event()
         self._quiet = threading.Event()
         self._leaving = False
         self._blocked_since: float | None = None
@@ -264,6 +270,10 @@ class Feed(service.Service):
     def _has_room(self) -> bool:
         return self._waiting <= self._bound // 2
 
+    def start(self) -> None:
+        super().start()
+        self._joined.wait(JOIN_TIMEOUT)
+
     # -- the pump: one life ----------------------------------------------------------------------------------------
 
     def _open(self) -> None:
@@ -271,6 +281,7 @@ class Feed(service.Service):
             self._intake.open()
         except Timeout as error:
             log.error("group %s: %s; it is tried until the cluster answers", self._intake.group, error)
+            self._joined.set()
             self._intake.close()
             self._intake.open(check=False)
 
@@ -295,6 +306,8 @@ class Feed(service.Service):
             arrived = self._intake.receive(self._collector.room(room), wait)
         else:
             arrived = self._without_room(wait, now)
+        if not self._joined.is_set() and self._intake.has_joined:
+            self._joined.set()
         self._collector.add(arrived, time.monotonic())
         self._hand_out(self._collector.take(time.monotonic()))
 
@@ -364,6 +377,7 @@ class Feed(service.Service):
         self._sleep(Crew.STALLED if self._crew else service.STEP_WAIT)
 
     def _close(self) -> None:
+        self._joined.set()
         self._quiet.set()
         self._intake.close()
 
@@ -498,7 +512,7 @@ class Feed(service.Service):
         self._withdraw(partitions)
         if not lost:
             # What its endpoints are done with by now need not be seen again by the next owner.
-            deadline = time.monotonic() + PAUSE
+            deadline = time.monotonic() + (0.0 if self._stopping else ANSWER_TIMEOUT)
             while any(self._progress.get(each) for each in partitions) and time.monotonic() < deadline:
                 self._settle()
                 time.sleep(0.01)

@@ -126,6 +126,11 @@ class Intake:
         """Leave the group and release; idempotent. Commits nothing."""
         self._resources.close()
 
+    @property
+    def has_joined(self) -> bool:
+        """Whether the group has given it partitions."""
+        return bool(self._consumer.assignment())
+
     # -- taking ----------------------------------------------------------------------------------------------
 
     def receive(self, most: int, wait: float) -> list[Record]:

@@ -162,6 +162,18 @@ OPTIONS: tuple[Option, ...] = (
         help="How members share partitions; consumer is KIP-848, Kafka 4.0 and later.",
     ),
     Option(
+        name="assignment_strategy", type=str, default="cooperative-sticky", oslo_default="roundrobin,range",
+        roles=_CONSUMER, property="partition.assignment.strategy",
+        help="How partitions are shared with the classic protocol: cooperative-sticky does not stop the members that "
+        "keep theirs; the others share each topic evenly, and with members of oslo.messaging's own driver.",
+    ),
+    Option(
+        name="create_topics", type=bool, default=False, oslo_default=True, roles=_CONSUMER,
+        property="allow.auto.create.topics",
+        help="Whether topics that are absent are asked for: brokers with auto.create.topics.enable then create them. "
+        "Otherwise they are waited for.",
+    ),
+    Option(
         name="max_poll_records", type=int, default=500, unit="records",
         roles=_CONSUMER, minimum=1, maximum=2**31 - 1, help="Most records returned by one poll.",
     ),
@@ -241,12 +253,8 @@ DEFAULTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "consumer": {
         "client.id": ("rdknotify", "the name in the brokers' logs and metrics"),
-        "allow.auto.create.topics": ("false", "listening must not create a misspelt topic"),
         "topic.metadata.refresh.interval.ms": ("1000", "new topics and partitions are found within 1 s"),
-        "partition.assignment.strategy": (
-            "cooperative-sticky",
-            "a member that joins or leaves does not stop the others (classic protocol only)",
-        ),
+        "heartbeat.interval.ms": ("500", "a rebalance is noticed within 0.5 s, not 3 (classic protocol only)"),
         "fetch.queue.backoff.ms": ("10", "a full local queue is refilled at once, not after 1 s"),
         "queued.max.messages.kbytes": ("65536", "bounds the memory of records that wait to be polled"),
         "reconnect.backoff.max.ms": ("1000", "a broker that comes back is found within 1 s"),

@@ -275,13 +275,14 @@ def _warn(text: str) -> None:
 
 def _conf(values: Mapping[str, Value], url: TransportURL, role: Role, passed: Mapping[str, str]) -> dict[str, str]:
     conf = {name: value for name, (value, _) in DEFAULTS[role].items()}
-    if values.get("group_protocol") == "consumer":
-        # Brokers assign there, and librdkafka refuses the property.
-        del conf["partition.assignment.strategy"]
     for option in OPTIONS:
         value = values.get(option.name)
         if option.property and value is not None:
             conf[option.property] = _property_text(option, value)
+    if values.get("group_protocol") == "consumer":
+        # Brokers decide on these there, and librdkafka refuses the properties.
+        del conf["partition.assignment.strategy"]
+        del conf["heartbeat.interval.ms"]
     conf |= passed
     conf |= FIXED[role]
     conf["bootstrap.servers"] = url.bootstrap_servers

@@ -39,6 +39,8 @@ _PROPERTIES = "librdkafka"
 """The option that holds librdkafka's properties."""
 ATTEMPT_WAIT = 0.5
 """Seconds that one attempt waits for room in a full queue."""
+FIRST_WAIT = 0.5
+"""Seconds that the first notification of a process waits for a broker."""
 
 _Receive: TypeAlias = Callable[[list[Any]], object]
 _ROLES: tuple[Role, ...] = ("producer", "consumer", "listener", "driver")
@@ -49,7 +51,8 @@ _ELSEWHERE = "RPC is not what Kafka is for: use rabbit:// or amqp:// for it, and
 
 
 def _oslo_option(option: Option) -> cfg.Opt:
-    common: dict[str, Any] = {"default": option.default, "help": option.help, "secret": is_secret(option.name)}
+    default = option.default if option.oslo_default is None else option.oslo_default
+    common: dict[str, Any] = {"default": default, "help": option.help, "secret": is_secret(option.name)}
     limits: dict[str, Any] = {"min": option.minimum, "max": option.maximum}
     if option.type is int:
         return cfg.IntOpt(option.oslo, **limits, **common)
@@ -135,6 +138,8 @@ class _Sender:
         # Not to wait for a broker here: a service starts, and its notifications wait in the queue.
         self._producer = Producer(url, config=config, **{**options, "connect_timeout": None})
         self._ledger = Ledger(keep=0)
+        # Before a broker is there librdkafka is refused its producer's id, and asks again half a second later.
+        green.call(self._producer.cluster_reachable, FIRST_WAIT)
         _senders.add(self)
         events.every_tick(self)
 

@@ -54,6 +54,7 @@ SYSTEM = {
     ),
 }
 GETENTROPY = "#include <unistd.h>\nint main(void) { char b[8]; return getentropy(b, sizeof(b)); }"
+OWN_FLAGS = {"rdrand.c": ["-DRD_RANDOM_BY_SYSTEM"]}
 # What a source file of src/Makefile needs; the others are always compiled.
 CONDITIONAL = {
     "WITH_SASL_SCRAM": "sasl_scram",
@@ -341,7 +342,7 @@ def _compile_all(compiler: Compiler, features: list[str], given: Path | None, pr
         source = Path(shutil.copytree(original, Path(scratch) / "src"))
         (Path(scratch) / "config.h").write_text(_config_h(compiler, features))
         flags = ["-D_GNU_SOURCE", f"-I{source}", *([f"-I{zstd}"] if zstd else [])]
-        jobs = [(source / name, flags) for name in _sources(source, features)]
+        jobs = [(source / name, [*flags, *OWN_FLAGS.get(name, [])]) for name in _sources(source, features)]
         if zstd:
             jobs += [(path, ["-DZSTD_DISABLE_ASM=1"]) for path in sorted(zstd.glob("*/*.c"))]
         targets = [Path(scratch) / f"{number}-{path.stem}.o" for number, (path, _) in enumerate(jobs)]
@@ -394,6 +395,10 @@ def _config_h(compiler: Compiler, features: list[str]) -> str:
     macros["BUILT_WITH"] = f'"{" ".join(feature.upper() for feature in features)}"'
     macros.update(SOLIB_EXT='".so"', ENABLE_DEVEL="0")
     lines = [f"#define {name} {value}" for name, value in macros.items()]
+    if "HAVE_GETENTROPY" in macros:
+        # Each thread seeds its random numbers when it begins. OpenSSL's lock around that, held by a thread while
+        # another one forks, stays locked in the child for ever; the system's numbers need none.
+        lines += ["#ifdef RD_RANDOM_BY_SYSTEM", "#undef WITH_SSL", "#endif"]
     atomic = "__atomic_ ## OP1 ## _ ## OP2(PTR, VAL, __ATOMIC_SEQ_CST)"
     lines += [f"#define {name}(OP1, OP2, PTR, VAL) {atomic}" for name in ("ATOMIC_OP32", "ATOMIC_OP64", "ATOMIC_OP")]
     return "\n".join(["#pragma once", *lines, ""])

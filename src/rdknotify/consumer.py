@@ -30,7 +30,7 @@ OnAssigned: TypeAlias = Callable[[list[TopicPartition]], Mapping[TopicPartition,
 """Given partitions, returns where to start in those that shall not start at the committed offset."""
 OnRevoked: TypeAlias = Callable[[list[TopicPartition], bool], object]
 """Given partitions that are about to go, and whether they are lost: another member may have them already."""
-Positions: TypeAlias = "Mapping[TopicPartition, int] | Sequence[shapes.Position]"
+Positions: TypeAlias = "Mapping[TopicPartition, int] | Mapping[shapes.Partition, int] | Sequence[shapes.Position]"
 _Generations: TypeAlias = "Mapping[shapes.Partition, int]"
 _Rebalance: TypeAlias = "tuple[str, list[shapes.Partition], bool]"
 

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rdknotify import service
@@ -23,7 +23,6 @@ from rdknotify.envelope import decode_message
 from rdknotify.errors import EnvelopeError, KafkaError, PartialDeliveryError, Timeout
 from rdknotify.handout import Collector, Crew, Lanes, Progress
 from rdknotify.intake import Counts, Intake, positions
-from rdknotify.topics import TopicPartition
 from rdknotify.url import TransportURL
 
 __all__ = ["Feed", "Item"]
@@ -47,25 +46,18 @@ REPEAT_INTERVAL = 30.0
 
 
 class _Unit:
-    """Items that are handed over in one call."""
+    """Records that are handed over in one call."""
 
-    __slots__ = ("begun", "depth", "items", "left", "size", "unread")
+    __slots__ = ("again", "begun", "depth", "left", "records", "size")
 
-    def __init__(self) -> None:
-        self.items: list[Any] = []
+    def __init__(self, records: list[Record]) -> None:
+        self.records = records
+        self.size = self.left = len(records)
+        """How many notifications there are, and how many of them are not answered."""
+        self.again = 0
+        """How many are wanted again."""
         self.begun = False
         self.depth = 0
-        self.resize(self.items)
-
-    def resize(self, items: list[Any]) -> None:
-        """Have these items, none of which was handed over."""
-        self.size = self.left = self.unread = len(items)
-        self.items = items
-
-    def take(self) -> list[Any]:
-        """The items, to hand them over: they hold the unit, which does not hold them any longer."""
-        items, self.items = self.items, []
-        return items
 
 
 class _Call:
@@ -82,16 +74,33 @@ class _Call:
             self._abandoned.append(self.unit)
 
 
+class _Items(list[Any]):
+    """The items of one call, as they are handed over: who looks into it has begun."""
+
+    feed: Feed
+    unit: _Unit
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.unit.begun:
+            self.feed._begun(self.unit)
+        return super().__iter__()
+
+    def __getitem__(self, index: Any) -> Any:
+        if not self.unit.begun:
+            self.feed._begun(self.unit)
+        return super().__getitem__(index)
+
+
 class Item:
     """A notification in its receiver's hands. Every one is answered once; further answers do nothing. Thread-safe.
 
     Attributes:
-        context: the request's context.
+        ctxt: the request's context.
         message: the notification's fields by name.
         record: where it came from.
     """
 
-    __slots__ = ("_answered", "_call", "_feed", "_progress", "_read", "context", "message", "record")
+    __slots__ = ("_answered", "_call", "_feed", "_progress", "ctxt", "message", "record")
 
     def __init__(
         self,
@@ -100,41 +109,56 @@ class Item:
         progress: Progress | None,
         record: Record,
         message: dict[str, Any],
-        context: dict[str, Any],
+        ctxt: dict[str, Any],
     ) -> None:
         self._feed = feed
         self._call = call
         self._progress = progress
-        self._answered = self._read = False
+        self._answered = False
         self.record = record
         self.message = message
-        self.context = context
-
-    def begin(self) -> None:
-        """The receiver has looked at this; when it has at all that it was given in one call, it has begun with them."""
-        if not self._read:
-            self._read = True
-            unit = self._call.unit
-            unit.unread -= 1
-            if not unit.unread:
-                self._feed._begun(unit)
+        self.ctxt = ctxt
 
     def done(self) -> None:
         """It need not be seen again."""
-        self._feed._answer(self, again=False)
+        feed, unit = self._feed, self._call.unit
+        with feed._lock:
+            if self._answered:
+                return
+            self._answered = True
+            if self._progress is not None:
+                self._progress.done(self.record.offset)
+            unit.left -= 1
+            if unit.left:
+                return
+        feed._go_on(unit)
 
     def again(self) -> None:
         """It is wanted again: with ``settle="after"`` after ``retry_delay``, else this is counted as ``refused``."""
-        self._feed._answer(self, again=True)
+        feed, unit = self._feed, self._call.unit
+        with feed._lock:
+            if self._answered:
+                return
+            self._answered = True
+            if self._progress is not None:
+                feed._wanted.append(self)
+            else:
+                feed.counts.refused += 1
+            unit.again += 1
+            unit.left -= 1
+            if unit.left:
+                return
+        feed._go_on(unit)
 
 
 class Feed(service.Service):
     """Takes the notifications of some topics for a consumer group, and hands them to ``receive``.
 
     ``receive`` gets a list of items: one, or with ``batch_size`` up to so many; it must not wait, and is called from
-    the pump or from a thread that answers. At most ``max_poll_records`` (or one batch, if that is more) are taken and
-    not begun. With several ``workers`` items whose records have the same key are handed over one after the other's
-    answer; with one, all are handed over in their order.
+    the pump or from a thread that answers; who looks into the list has begun to work on it. At most
+    ``max_poll_records`` (or one batch, if that is more) are taken and not begun. With several ``workers`` items whose
+    records have the same key are handed over one after the other's answer; with one, all are handed over in their
+    order.
 
     ``start()`` returns when the group has given it partitions, or after ``JOIN_TIMEOUT``. Where the cluster does not
     answer, that is logged, and tried for ever.
@@ -215,34 +239,24 @@ class Feed(service.Service):
         if wake:
             self._wake.set()
 
-    def _answer(self, item: Item, again: bool) -> None:
-        unit = item._call.unit
-        with self._lock:
-            if item._answered:
-                return
-            item._answered = True
-            if again:
-                self._want_again(item)
-            else:
-                self.counts.handled += 1
-                if item._progress is not None:
-                    item._progress.done(item.record.offset)
-            unit.left -= 1
-            if unit.left:
-                return
-        self._go_on(unit)
-
-    def _want_again(self, item: Item) -> None:
-        if item._progress is None:
-            self.counts.refused += 1
-        else:
-            self._wanted.append(item)
-
     def _go_on(self, unit: _Unit) -> None:
         """All of the unit is answered: its worker gets the next one."""
         if not unit.begun:
             self._begun(unit)
+        at_once = self._work_on is not None and unit.depth < DEEPEST
+        while (following := self._next(unit)) is not None:
+            following.depth = unit.depth + 1 if at_once else 0
+            if items := self._items(following):
+                hand_over = self._work_on if at_once else self._receive
+                assert hand_over is not None
+                hand_over(items)
+                return
+            unit = following  # of poison alone
+
+    def _next(self, unit: _Unit) -> _Unit | None:
+        """The unit has ended; the next one, if there is one for its worker."""
         with self._lock:
+            self.counts.handled += unit.size - unit.again - unit.left
             self._unanswered -= unit.size
             if self._side_by_side:
                 self._crew.enter(self._free(unit), time.monotonic())
@@ -250,13 +264,35 @@ class Feed(service.Service):
             wake = self._listens and self._stopping
         if wake:
             self._wake.set()
-        if following is None:
-            return
-        if self._work_on is None or unit.depth == DEEPEST:
-            self._receive(following.take())
-        else:
-            following.depth = unit.depth + 1
-            self._work_on(following.take())
+        return following
+
+    def _items(self, unit: _Unit) -> _Items:
+        """The notifications in the unit's records, to be handed over; what is none is put aside."""
+        call = _Call(unit, self._abandoned)
+        items, records, unit.records = _Items(), unit.records, []
+        items.feed, items.unit = self, unit
+        after = self._intake.settle_after
+        poison: list[tuple[Record, str, Progress | None]] = []
+        for record in records:
+            progress = self._progress.get(_partition(record)) if after else None
+            try:
+                message, ctxt = decode_message(record.value or b"")
+            except EnvelopeError as error:
+                poison.append((record, f"not a notification: {error}", progress))
+            else:
+                items.append(self._item(self, call, progress, record, message, ctxt))
+        if poison:
+            self._put_aside(unit, poison)
+        return items
+
+    def _put_aside(self, unit: _Unit, poison: list[tuple[Record, str, Progress | None]]) -> None:
+        with self._lock:
+            self.counts.poison += len(poison)
+            self._poison += poison
+            self._waiting -= len(poison)
+            self._unanswered -= len(poison)
+            unit.size -= len(poison)
+            unit.left -= len(poison)
 
     def _free(self, unit: _Unit) -> list[_Unit]:
         """The units that may go when this one has left; those that were withdrawn leave as well."""
@@ -360,13 +396,11 @@ class Feed(service.Service):
             dropped = self._crew.waiting + self._lanes.drop_waiting()
             self._crew.drop(dropped)
             self._count(dropped, -1)
-        lost = [] if self._intake.settle_after else [item for unit in dropped for item in unit.items]
-        for unit in dropped:
-            unit.resize([])
-        if lost:
-            ids = ", ".join(item.message["message_id"] for item in lost[:LISTED])
-            log.error("group %s: %d notifications are committed and were not begun within stop_timeout=%g s: %s",
-                      self._intake.group, len(lost), self._stop_timeout, ids)  # fmt: skip
+        if dropped and not self._intake.settle_after:
+            lost = [record for unit in dropped for record in unit.records]
+            named = ", ".join(f"{record.topic}-{record.partition} {record.offset}" for record in lost[:LISTED])
+            log.error("group %s: %d records are committed and were not handed out within stop_timeout=%g s: %s",
+                      self._intake.group, len(lost), self._stop_timeout, named)  # fmt: skip
 
     def _rest_and_settle(self) -> None:
         try:
@@ -403,8 +437,10 @@ class Feed(service.Service):
             self._collector.put_back(records)
             self._sleep(service.STEP_WAIT)
             return
-        units = self._units(records)
+        units = [_Unit([record]) for record in records] if self._single else [_Unit(records)]
         with self._lock:
+            if self._intake.settle_after:
+                self._follow(records)
             self._count(units, 1)
             if self._side_by_side:
                 units = [unit for unit in units if self._lanes.enter(unit, _keys(unit))]
@@ -421,43 +457,23 @@ class Feed(service.Service):
             with self._lock:
                 called = self._crew.call(time.monotonic(), time.process_time())
             for unit in called:
-                self._receive(unit.take())
+                if items := self._items(unit):
+                    self._receive(items)
+                else:
+                    unit.depth = DEEPEST
+                    self._go_on(unit)
 
     def _count(self, units: Sequence[_Unit], sign: int) -> None:
         size = sign * sum(unit.size for unit in units)
         self._waiting += size
         self._unanswered += size
 
-    def _units(self, records: list[Record]) -> list[_Unit]:
-        """The notifications in these records, to be handed over; what is none is put aside."""
-        calls: list[list[Any]] = []
-        units: list[_Unit] = []
-        call: _Call | None = None
+    def _follow(self, records: list[Record]) -> None:
         for record in records:
-            progress = self._follow(record) if self._intake.settle_after else None
-            try:
-                message, context = decode_message(record.value or b"")
-            except EnvelopeError as error:
-                self.counts.poison += 1
-                self._poison.append((record, f"not a notification: {error}", progress))
-                continue
-            if call is None or self._single:
-                call = _Call(_Unit(), self._abandoned)
-                units.append(call.unit)
-                calls.append([])
-            calls[-1].append(self._item(self, call, progress, record, message, context))
-        for unit, items in zip(units, calls, strict=True):
-            unit.resize(items)
-        return units
-
-    def _follow(self, record: Record) -> Progress:
-        partition = _partition(record)
-        progress = self._progress.get(partition)
-        if progress is None:
-            progress = self._progress[partition] = Progress()
-        with self._lock:
+            progress = self._progress.get(_partition(record))
+            if progress is None:
+                progress = self._progress[_partition(record)] = Progress()
             progress.enter((record.offset,))
-        return progress
 
     # -- the pump: settling ----------------------------------------------------------------------------------------
 
@@ -473,29 +489,28 @@ class Feed(service.Service):
             self._commit(self._progress)
 
     def _keep(self) -> None:
-        poison = list(self._poison)
+        with self._lock:
+            poison, wanted = list(self._poison), list(self._wanted)
         if poison:
             self._intake.bury([record for record, _, _ in poison], [reason for _, reason, _ in poison])
-            self._finish([(record, progress) for record, _, progress in poison])
-            self._poison.clear()
-        with self._lock:
-            wanted = list(self._wanted)
+            with self._lock:
+                self._finish((record, progress) for record, _, progress in poison)
+                del self._poison[: len(poison)]
         if wanted:
             self._intake.requeue([item.record for item in wanted])
-            self._finish([(item.record, item._progress) for item in wanted])
             with self._lock:
+                self._finish((item.record, item._progress) for item in wanted)
                 del self._wanted[: len(wanted)]
 
-    def _finish(self, kept: Sequence[tuple[Record, Progress | None]]) -> None:
-        with self._lock:
-            for record, progress in kept:
-                if progress is not None:
-                    progress.done(record.offset)
+    def _finish(self, kept: Iterable[tuple[Record, Progress | None]]) -> None:
+        for record, progress in kept:
+            if progress is not None:
+                progress.done(record.offset)
 
     def _commit(self, partitions: Collection[tuple[str, int]]) -> None:
         with self._lock:
             reached = {
-                TopicPartition(*partition): progress.next
+                partition: progress.next
                 for partition in partitions
                 if (progress := self._progress.get(partition)) is not None and progress.next is not None
             }
@@ -521,7 +536,7 @@ class Feed(service.Service):
             self._progress.pop(partition, None)
         with self._lock:
             self._wanted = [item for item in self._wanted if _partition(item.record) not in partitions]
-        self._poison = [entry for entry in self._poison if _partition(entry[0]) not in partitions]
+            self._poison = [entry for entry in self._poison if _partition(entry[0]) not in partitions]
 
     def _withdraw(self, partitions: set[tuple[str, int]]) -> None:
         """Take out what has not been handed over of these partitions: the next owner gets it."""
@@ -529,7 +544,8 @@ class Feed(service.Service):
             ready = self._crew.waiting
             for unit in [*self._lanes.waiting, *ready]:
                 self._count([unit], -1)
-                unit.resize([item for item in unit.items if _partition(item.record) not in partitions])
+                unit.records = [record for record in unit.records if _partition(record) not in partitions]
+                unit.size = unit.left = len(unit.records)
                 self._count([unit], 1)
             emptied = {unit for unit in ready if not unit.size}
             self._crew.drop(emptied)
@@ -548,4 +564,4 @@ def _partition(record: Record) -> tuple[str, int]:
 
 
 def _keys(unit: _Unit) -> Collection[tuple[str, bytes]]:
-    return {(item.record.topic, item.record.key) for item in unit.items if item.record.key is not None}
+    return {(record.topic, record.key) for record in unit.records if record.key is not None}

@@ -191,7 +191,7 @@ class Intake:
 
     # -- settling --------------------------------------------------------------------------------------------
 
-    def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
+    def commit(self, offsets: dict[tuple[str, int], int]) -> bool:
         """Commit these next offsets; false if that is not certain, which passes by itself. Raises KafkaError."""
         if not offsets:
             return True
@@ -228,9 +228,9 @@ class Intake:
             self.counts.skipped += len(records)
 
 
-def positions(records: Iterable[Record]) -> dict[TopicPartition, int]:
+def positions(records: Iterable[Record]) -> dict[tuple[str, int], int]:
     """The next offset of each partition after these records, which are in its order."""
-    return {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
+    return {(record.topic, record.partition): record.offset + 1 for record in records}
 
 
 def _passes(error: KafkaError) -> bool:

@@ -396,14 +396,9 @@ class RdKafkaDriver(base.BaseDriver):  # type: ignore[misc]
 
 
 class _Incoming(Item, base.IncomingMessage):  # type: ignore[misc]
-    """A notification in the words of oslo.messaging's server, which first asks for ``ctxt``."""
+    """A notification in the words of oslo.messaging's server."""
 
     client_timeout = None
-
-    @property
-    def ctxt(self) -> dict[str, Any]:
-        self.begin()
-        return self.context
 
     @property
     def msg_id(self) -> str:

@@ -40,6 +40,8 @@ VALUES: Mapping[str, Any] = {
     "consumer_group": "billing",
     "auto_offset_reset": "latest",
     "group_protocol": "consumer",
+    "assignment_strategy": "range",
+    "create_topics": False,
     "max_poll_records": 7,
     "kafka_consumer_timeout": 0.5,
     "kafka_max_fetch_bytes": 4096,

@@ -4,11 +4,13 @@ PYTHON ?= python3
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# The oldest that pyproject.toml allows.
+OSLO ?= $(shell sed -n 's/^oslo = \["oslo.messaging>=\(.*\)"\]/\1/p' pyproject.toml)
 STAMP := .venv/installed
 export RDKNOTIFY_CACHE ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-fast test-pythons check bench bench-oslo wheel clean
+.PHONY: help build demo test test-fast test-pythons test-oslo check bench bench-oslo wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -44,6 +46,12 @@ test-pythons: ## the same on several CPythons; PYTHONS="python3.10 /opt/python3.
 	    build/venv-$$version/bin/pip install --quiet --disable-pip-version-check '.[dev]' && \
 	    build/venv-$$version/bin/python -m pytest -q -m "not broker" || exit 1; \
 	done
+
+test-oslo: ## the oslo.messaging driver with the oldest release it works with; OSLO=14.0.0 for another
+	@rm -rf build/lib.*; $(PYTHON) -m venv build/venv-oslo-$(OSLO)
+	@build/venv-oslo-$(OSLO)/bin/pip install --quiet --disable-pip-version-check '.[dev]'
+	@build/venv-oslo-$(OSLO)/bin/pip install --quiet --disable-pip-version-check oslo.messaging==$(OSLO)
+	@build/venv-oslo-$(OSLO)/bin/python -m pytest -q tests/faces/test_oslo_*.py tests/broker/test_oslo_*.py
 
 check: build ## linters, types, and the extension's stub
 	@$(BIN)/ruff check .

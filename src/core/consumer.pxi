@@ -335,8 +335,11 @@ cdef class Consumer(Client):
         finally:
             rdk.rd_kafka_topic_partition_list_destroy(parts)
 
-    def commit(self, positions, timeout=None, bint wait=True):
-        """Commit exactly these positions. Without ``wait`` it only sends; a refusal then arrives as an event."""
+    def commit(self, positions, timeout=None, bint wait=True, meanwhile=None):
+        """Commit exactly these positions. Without ``wait`` it only sends; a refusal then arrives as an event.
+
+        ``meanwhile()`` is called while the answer is on its way.
+        """
         cdef int64_t deadline = _deadline(timeout)
         cdef Handle *h = self._open()
         cdef rdk.rd_kafka_queue_t *queue = NULL
@@ -349,6 +352,8 @@ cdef class Consumer(Client):
             if wait:
                 queue = rdk.rd_kafka_queue_new(h.rk)
             _check(rdk.rd_kafka_commit_queue(h.rk, parts, queue if wait else h.events, NULL, NULL))
+            if meanwhile is not None:
+                meanwhile()
             if wait:
                 event = _await_event(self, queue, deadline)
                 if event == NULL:

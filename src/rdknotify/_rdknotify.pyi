@@ -6,7 +6,7 @@ Timeouts are seconds; ``None`` waits for ever, in slices that answer Ctrl-C. Eve
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 from typing_extensions import disjoint_base
@@ -217,8 +217,17 @@ class Consumer(Client):
 
     def unassign(self, partitions: Sequence[Partition], incremental: bool) -> None: ...
     def assignment(self) -> list[Partition]: ...
-    def commit(self, positions: Sequence[Position], timeout: float | None = None, wait: bool = True) -> None:
-        """Commit exactly these; raises CommitFailed, Timeout or KafkaError. Without ``wait`` it only sends."""
+    def commit(
+        self,
+        positions: Sequence[Position],
+        timeout: float | None = None,
+        wait: bool = True,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> None:
+        """Commit exactly these; raises CommitFailed, Timeout or KafkaError. Without ``wait`` it only sends.
+
+        ``meanwhile`` is called while the answer is on its way; what it raises comes out.
+        """
 
     def committed(self, partitions: Sequence[Partition], timeout: float = 5.0) -> dict[Partition, int | None]: ...
     def positions(self, partitions: Sequence[Partition]) -> dict[Partition, int | None]: ...

@@ -397,14 +397,22 @@ class Consumer(Closing):
 
     # -- offsets --------------------------------------------------------------------------------------------------
 
-    def commit(self, positions: Positions, timeout: float | None = None, wait: bool = True) -> None:
+    def commit(
+        self,
+        positions: Positions,
+        timeout: float | None = None,
+        wait: bool = True,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> None:
         """Commit these next offsets: a mapping, or what :meth:`Batch.positions` returns.
+
+        ``meanwhile`` is called while the answer is on its way: it is done whether or not the commit succeeds.
 
         Partitions that are not assigned (any more) are not committed; the others are, then CommitFailed names them.
         Raises as :meth:`Batch.commit`.
         """
         listed = _with_epoch(positions) if isinstance(positions, Mapping) else positions
-        self._commit(listed, self._generations, timeout, wait)
+        self._commit(listed, self._generations, timeout, wait, meanwhile)
 
     def _commit_batch(self, batch: Batch, timeout: float | None, wait: bool) -> None:
         if self._commit_mode == "before":
@@ -414,15 +422,23 @@ class Consumer(Closing):
             self._commit(positions, batch._generations, timeout, wait)
 
     def _commit(
-        self, positions: Sequence[shapes.Position], polled_in: _Generations, timeout: float | None, wait: bool
+        self,
+        positions: Sequence[shapes.Position],
+        polled_in: _Generations,
+        timeout: float | None,
+        wait: bool,
+        meanwhile: Callable[[], object] | None = None,
     ) -> None:
         self._check_open()
         limit = self._values["commit_timeout"] if timeout is None else timeout
         with self._assignment:
             now = self._generations
             ours = [position for position in positions if now.get(position[:2], 0) == polled_in.get(position[:2])]
+            if meanwhile is not None and (not ours or green.patched()):  # not in a thread of the pool
+                meanwhile()
+                meanwhile = None
             if ours:
-                green.call(self._core.commit, ours, limit, wait)
+                green.call(self._core.commit, ours, limit, wait, meanwhile)
         if len(ours) < len(positions):
             gone = ", ".join(f"{topic}[{partition}]" for topic, partition, *_ in sorted({*positions} - {*ours}))
             text = f"not committed, because taken away in the meantime: {gone}"

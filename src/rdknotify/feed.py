@@ -45,12 +45,23 @@ REPEAT_INTERVAL = 30.0
 """Seconds for which the same error is not logged again."""
 
 
+_Read = tuple[Record, dict[str, Any] | None, Any]
+"""A record, the notification in it and its context; or None and why it is none."""
+
+
+def _read(record: Record) -> _Read:
+    try:
+        return (record, *decode_message(record.value or b""))
+    except EnvelopeError as error:
+        return record, None, f"not a notification: {error}"
+
+
 class _Unit:
     """Records that are handed over in one call."""
 
     __slots__ = ("again", "begun", "depth", "left", "records", "size")
 
-    def __init__(self, records: list[Record]) -> None:
+    def __init__(self, records: list[_Read]) -> None:
         self.records = records
         self.size = self.left = len(records)
         """How many notifications there are, and how many of them are not answered."""
@@ -273,12 +284,10 @@ class Feed(service.Service):
         items.feed, items.unit = self, unit
         after = self._intake.settle_after
         poison: list[tuple[Record, str, Progress | None]] = []
-        for record in records:
+        for record, message, ctxt in records:
             progress = self._progress.get(_partition(record)) if after else None
-            try:
-                message, ctxt = decode_message(record.value or b"")
-            except EnvelopeError as error:
-                poison.append((record, f"not a notification: {error}", progress))
+            if message is None:
+                poison.append((record, ctxt, progress))
             else:
                 items.append(self._item(self, call, progress, record, message, ctxt))
         if poison:
@@ -397,7 +406,7 @@ class Feed(service.Service):
             self._crew.drop(dropped)
             self._count(dropped, -1)
         if dropped and not self._intake.settle_after:
-            lost = [record for unit in dropped for record in unit.records]
+            lost = [record for unit in dropped for record, _, _ in unit.records]
             named = ", ".join(f"{record.topic}-{record.partition} {record.offset}" for record in lost[:LISTED])
             log.error("group %s: %d records are committed and were not handed out within stop_timeout=%g s: %s",
                       self._intake.group, len(lost), self._stop_timeout, named)  # fmt: skip
@@ -433,11 +442,14 @@ class Feed(service.Service):
     def _hand_out(self, records: list[Record]) -> None:
         if not records:
             return
-        if not self._intake.settle_after and not self._intake.commit(positions(records)):
+        read: list[_Read] = []
+        if self._intake.settle_after:
+            read += map(_read, records)
+        elif not self._intake.commit(positions(records), meanwhile=lambda: read.extend(map(_read, records))):
             self._collector.put_back(records)
             self._sleep(service.STEP_WAIT)
             return
-        units = [_Unit([record]) for record in records] if self._single else [_Unit(records)]
+        units = [_Unit([each]) for each in read] if self._single else [_Unit(read)]
         with self._lock:
             if self._intake.settle_after:
                 self._follow(records)
@@ -544,7 +556,7 @@ class Feed(service.Service):
             ready = self._crew.waiting
             for unit in [*self._lanes.waiting, *ready]:
                 self._count([unit], -1)
-                unit.records = [record for record in unit.records if _partition(record) not in partitions]
+                unit.records = [each for each in unit.records if _partition(each[0]) not in partitions]
                 unit.size = unit.left = len(unit.records)
                 self._count([unit], 1)
             emptied = {unit for unit in ready if not unit.size}
@@ -564,4 +576,4 @@ def _partition(record: Record) -> tuple[str, int]:
 
 
 def _keys(unit: _Unit) -> Collection[tuple[str, bytes]]:
-    return {(record.topic, record.key) for record in unit.records if record.key is not None}
+    return {(record.topic, record.key) for record, _, _ in unit.records if record.key is not None}

@@ -191,12 +191,15 @@ class Intake:
 
     # -- settling --------------------------------------------------------------------------------------------
 
-    def commit(self, offsets: dict[tuple[str, int], int]) -> bool:
-        """Commit these next offsets; false if that is not certain, which passes by itself. Raises KafkaError."""
+    def commit(self, offsets: dict[tuple[str, int], int], meanwhile: Callable[[], object] | None = None) -> bool:
+        """Commit these next offsets; false if that is not certain, which passes by itself. Raises KafkaError.
+
+        ``meanwhile`` is called while the answer is on its way.
+        """
         if not offsets:
             return True
         try:
-            self._consumer.commit(offsets)
+            self._consumer.commit(offsets, meanwhile=meanwhile)
         except KafkaError as error:
             if not _passes(error):
                 raise

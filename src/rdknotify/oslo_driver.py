@@ -6,12 +6,13 @@ do: same configuration group, topics and bytes as its own Kafka driver. ``docs/o
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, TypeAlias
 
 from oslo_config import cfg, types
@@ -39,6 +40,8 @@ _PROPERTIES = "librdkafka"
 """The option that holds librdkafka's properties."""
 ATTEMPT_WAIT = 0.5
 """Seconds that one attempt waits for room in a full queue."""
+SETTLE_EVERY = 32
+"""Notifications between two looks at what became of earlier ones; the thread of events looks as well."""
 FIRST_WAIT = 0.5
 """Seconds that the first notification of a process waits for a broker."""
 
@@ -137,6 +140,7 @@ class _Sender:
         self._driver = weakref.ref(driver)
         # Not to wait for a broker here: a service starts, and its notifications wait in the queue.
         self._producer = Producer(url, config=config, **{**options, "connect_timeout": None})
+        self._send = self._producer.send
         self._ledger = Ledger(keep=0)
         # Before a broker is there librdkafka is refused its producer's id, and asks again half a second later.
         green.call(self._producer.cluster_reachable, FIRST_WAIT)
@@ -163,7 +167,10 @@ class _Sender:
         """Enqueue; with ``wait`` raise MessageDeliveryFailure unless the broker has it. Raises a fatal KafkaError."""
         message_id, event_type = message.get("message_id", ""), message.get("event_type", "")
         try:
-            delivery = self._enqueue(topic, value, key, retry)
+            try:
+                delivery = self._send(topic, value, key, timeout=0.0)
+            except QueueFull:
+                delivery = self._send_later(topic, value, key, retry)
         except KafkaError as error:
             if error.fatal:
                 raise
@@ -172,27 +179,26 @@ class _Sender:
                 raise _failure(message_id, event_type, topic, str(error)) from error
             return
         if not wait:
-            self._ledger.pending.append((delivery, topic, message_id, event_type))
-            self._ledger.settle()
+            pending = self._ledger.pending
+            pending.append((delivery, topic, message_id, event_type))
+            if not len(pending) % SETTLE_EVERY:
+                self._ledger.settle()
             return
         green.wait(delivery)  # ends: delivery_timeout bounds every outcome
         for failure in delivery.result(0).failures:
             self._ledger.failed += 1
             raise _failure(message_id, event_type, topic, f"{failure.outcome.name}, {failure.error}") from failure.error
 
-    def _enqueue(self, topic: str, value: bytes, key: str | None, retry: int) -> Delivery:
-        attempt = 0
-        while True:
-            # Where eventlet has replaced threads, waiting inside would stop all green ones.
-            inside = 0.0 if attempt == 0 or green.patched() else ATTEMPT_WAIT
-            try:
-                return self._producer.send(topic, value, key, timeout=inside)
-            except QueueFull:
-                if attempt == retry:
-                    raise
-            if attempt and not inside:
-                time.sleep(ATTEMPT_WAIT)
-            attempt += 1
+    def _send_later(self, topic: str, value: bytes, key: str | None, retry: int) -> Delivery:
+        """Try again while the queue is full, ``retry`` times; -1: without end. Raises QueueFull."""
+        attempts = itertools.count() if retry < 0 else range(retry)
+        # Where eventlet has replaced threads, waiting inside would stop all green ones.
+        inside, outside = (0.0, ATTEMPT_WAIT) if green.patched() else (ATTEMPT_WAIT, 0.0)
+        for _ in attempts:
+            green.pause(outside)
+            with suppress(QueueFull):
+                return self._send(topic, value, key, timeout=inside)
+        return self._send(topic, value, key, timeout=0.0)
 
     def close(self) -> None:
         """Deliver what is queued, within ``flush_timeout``; what cannot be is logged."""
@@ -282,7 +288,7 @@ class RdKafkaDriver(base.BaseDriver):  # type: ignore[misc]
         key = None if self._key_field is None else message.get(self._key_field)
         retry = -1 if retry is None or retry < 0 else retry
         sender = self._sender
-        if sender is None or sender.closed:
+        if sender is None:
             sender = self._make_sender()
         try:
             sender.send(topic, value, key, message, retry, self._wait or retry >= 0)

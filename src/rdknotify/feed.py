@@ -315,11 +315,12 @@ class Feed(service.Service):
     def _has_room(self) -> bool:
         return self._waiting <= self._bound // 2
 
+    # -- the pump: one life ----------------------------------------------------------------------------------------
+
     def start(self) -> None:
+        """As :meth:`Service.start`, and wait until the group has given it partitions, ``JOIN_TIMEOUT`` at most."""
         super().start()
         self._joined.wait(JOIN_TIMEOUT)
-
-    # -- the pump: one life ----------------------------------------------------------------------------------------
 
     def _open(self) -> None:
         try:
@@ -387,6 +388,9 @@ class Feed(service.Service):
         while self._intake.settle_after and self._unanswered and not self._leaving:
             self._rest_and_settle()
         self._settle(last=True)
+        if self._poison and not self._intake.settle_after:
+            named = ", ".join(f"{record.topic}-{record.partition} {record.offset}" for record, _, _ in self._poison)
+            log.error("group %s: committed, and not kept as dead letters: %s", self._intake.group, named)
 
     def _hand_out_the_rest(self) -> None:
         """What is committed is seen now or never."""

@@ -449,9 +449,10 @@ class _Listener(base.Listener):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """Settle what was answered and leave the group. What fails is logged."""
-        if self._feed is not None:
+        feed, self._feed = self._feed, None
+        if feed is not None:
             try:
-                self._feed.close()
+                feed.close()
             except RdNotifyError as error:
                 log.error("rdkafka: %s", error)
         self._driver.forget(self)

@@ -125,6 +125,8 @@ class Intake:
     def close(self) -> None:
         """Leave the group and release; idempotent. Commits nothing."""
         self._resources.close()
+        for client in ("_consumer", "_producer", "_dead_letters"):
+            vars(self).pop(client, None)  # they know us: without a cycle they go at once
 
     @property
     def has_joined(self) -> bool:

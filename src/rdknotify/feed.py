@@ -21,6 +21,7 @@ from rdknotify import service
 from rdknotify._rdknotify import Record
 from rdknotify.envelope import decode_message
 from rdknotify.errors import EnvelopeError, KafkaError, PartialDeliveryError, Timeout
+from rdknotify.events import REPEAT_INTERVAL
 from rdknotify.handout import Collector, Crew, Lanes, Progress
 from rdknotify.intake import Counts, Intake, positions
 from rdknotify.url import TransportURL
@@ -41,8 +42,6 @@ PAUSE = 1.0
 """Seconds until the pump tries again what Kafka has refused."""
 LISTED = 100
 """Notifications that a log line names."""
-REPEAT_INTERVAL = 30.0
-"""Seconds for which the same error is not logged again."""
 
 
 _Read = tuple[Record, dict[str, Any] | None, Any]
@@ -132,30 +131,23 @@ class Item:
 
     def done(self) -> None:
         """It need not be seen again."""
-        feed, unit = self._feed, self._call.unit
-        with feed._lock:
-            if self._answered:
-                return
-            self._answered = True
-            if self._progress is not None:
-                self._progress.done(self.record.offset)
-            unit.left -= 1
-            if unit.left:
-                return
-        feed._go_on(unit)
+        self._answer(again=False)
 
     def again(self) -> None:
         """It is wanted again: with ``settle="after"`` after ``retry_delay``, else this is counted as ``refused``."""
+        self._answer(again=True)
+
+    def _answer(self, again: bool) -> None:
         feed, unit = self._feed, self._call.unit
         with feed._lock:
             if self._answered:
                 return
             self._answered = True
-            if self._progress is not None:
-                feed._wanted.append(self)
-            else:
-                feed.counts.refused += 1
-            unit.again += 1
+            if again:
+                feed._want_again(self)
+                unit.again += 1
+            elif self._progress is not None:
+                self._progress.done(self.record.offset)
             unit.left -= 1
             if unit.left:
                 return
@@ -249,6 +241,12 @@ class Feed(service.Service):
             wake = self._listens and self._has_room()
         if wake:
             self._wake.set()
+
+    def _want_again(self, item: Item) -> None:
+        if item._progress is None:
+            self.counts.refused += 1
+        else:
+            self._wanted.append(item)
 
     def _go_on(self, unit: _Unit) -> None:
         """All of the unit is answered: its worker gets the next one."""
@@ -407,7 +405,7 @@ class Feed(service.Service):
         """No worker gets what still waits. What was not committed goes to the next owner."""
         with self._lock:
             dropped = self._crew.waiting + self._lanes.drop_waiting()
-            self._crew.drop(dropped)
+            self._crew.drop(set(dropped))
             self._count(dropped, -1)
         if dropped and not self._intake.settle_after:
             lost = [record for unit in dropped for record, _, _ in unit.records]

@@ -234,7 +234,8 @@ class RdKafkaDriver(base.BaseDriver):  # type: ignore[misc]
         super().__init__(conf, url, default_exchange, allowed_remote_exmods)
         _register(conf)
         self._transport_url = _transport_url(url)
-        settings = {role: resolve(self._transport_url, role, *self._options(role)).values for role in _ROLES}
+        values, config = self._options()
+        settings = {role: resolve(self._transport_url, role, for_role(values, role), config).values for role in _ROLES}
         self._settle = settings["listener"]["settle"]
         self._requeue_unsupported = settings["driver"]["requeue_unsupported"]
         self._wait = settings["driver"]["notify_wait"]
@@ -257,8 +258,8 @@ class RdKafkaDriver(base.BaseDriver):  # type: ignore[misc]
         self._sender = None
         self._listeners = set()
 
-    def _options(self, role: Role) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What the configuration file says to that role now: options, and librdkafka properties."""
+    def _options(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the configuration file says now: the options of all roles, and librdkafka properties."""
         group = self.conf[GROUP]
         try:
             values = {name: group[name] for name in _TAKEN}
@@ -266,7 +267,7 @@ class RdKafkaDriver(base.BaseDriver):  # type: ignore[misc]
             raise ConfigError(f"[{GROUP}]: {error}") from None
         values |= {name: default for name, default in _DEFAULTS.items() if self._is_unset(name)}
         in_url = self._url.query.get(_PROPERTIES)
-        return for_role(values, role), dict(values[_PROPERTIES] if in_url is None else _pairs(in_url))
+        return values, dict(values[_PROPERTIES] if in_url is None else _pairs(in_url))
 
     def _is_unset(self, name: str) -> bool:
         found = self.conf.get_location(name, GROUP)
@@ -311,7 +312,8 @@ class RdKafkaDriver(base.BaseDriver):  # type: ignore[misc]
     def _make_sender(self) -> _Sender:
         with self._lock:
             if self._sender is None or self._sender.closed:
-                self._sender = _Sender(self, self._transport_url, *self._options("producer"))
+                values, config = self._options()
+                self._sender = _Sender(self, self._transport_url, for_role(values, "producer"), config)
             return self._sender
 
     # -- listening
@@ -332,10 +334,7 @@ class RdKafkaDriver(base.BaseDriver):  # type: ignore[misc]
         names = [
             topics.notification_topic(target.topic, priority, vhost) for target, priority in targets_and_priorities
         ]
-        options: dict[str, Any] = {}
-        for role in _ROLES:
-            of_role, config = self._options(role)
-            options |= of_role
+        options, config = self._options()
         if batch_size is None:
             batch_size = options["max_poll_records"]
 

@@ -10,7 +10,7 @@ STAMP := .venv/installed
 export RDKNOTIFY_CACHE ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-fast test-pythons test-oslo check bench bench-oslo wheel clean
+.PHONY: help build demo test test-fast test-pythons test-oslo check bench bench-quick bench-oslo wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -61,8 +61,11 @@ check: build ## linters, types, and the extension's stub
 	@$(BIN)/cython-lint src/core/*.pxi
 	@MYPYPATH=src $(BIN)/python -m mypy.stubtest rdknotify._rdknotify
 
-bench: build ## beside the limit in C and confluent-kafka; KAFKA=host:port on that broker
+bench: build ## beside the limit in C and the peers, with a report; KAFKA=host:port on that broker
 	@$(BIN)/python -m benchmarks $(if $(KAFKA),--kafka $(KAFKA))
+
+bench-quick: build ## the same once with few records: shows that all of it works
+	@$(BIN)/python -m benchmarks --quick --output build/benchmarks/quick $(if $(KAFKA),--kafka $(KAFKA))
 
 bench-oslo: build ## oslo.messaging with its own Kafka driver and with ours; KAFKA=host:port on that broker
 	@$(BIN)/python -m benchmarks.oslo $(if $(KAFKA),--kafka $(KAFKA))

@@ -1,0 +1,41 @@
+"""rdknotify."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import rdknotify
+from benchmarks.clients.base import Job, roles, stopwatch
+from benchmarks.setting import librdkafka_consuming, librdkafka_producing
+
+
+def produce(job: Job) -> None:
+    """`send_batch`; the outcome of every record is looked at."""
+    values = [job.value] * job.batch
+    with rdknotify.Producer(f"kafka://{job.brokers}", config=librdkafka_producing(job.compression)) as producer:
+        producer.send(job.topic, values[0]).result(30)
+        pending: deque[rdknotify.Delivery] = deque()
+        delivered = 0
+        with stopwatch(job):
+            for _ in range(job.records // job.batch):
+                pending.append(producer.send_batch(job.topic, values, timeout=60))
+                while pending and pending[0].done():
+                    delivered += pending.popleft().result().delivered
+            delivered += sum(delivery.result(60).delivered for delivery in pending)
+    assert delivered == job.records, f"{delivered} of {job.records} delivered"
+
+
+def consume(job: Job) -> None:
+    """`poll` and `values()`."""
+    config = librdkafka_consuming(job.group)
+    for default in ("group.id", "auto.offset.reset", "enable.auto.commit"):  # what the others are told is set already
+        del config[default]
+    with rdknotify.Consumer(f"kafka://{job.brokers}", [job.topic], job.group, config=config) as consumer:
+        first = consumer.poll(job.batch, timeout=60)
+        with stopwatch(job):
+            taken = len(first.values())
+            while taken < job.records:
+                taken += len(consumer.poll(job.batch, timeout=10).values())
+
+
+ROLES = roles(produce={"rdknotify": produce}, consume={"rdknotify": consume})

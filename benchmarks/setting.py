@@ -1,0 +1,39 @@
+"""What every client is told: the same for all, written once, and the words of librdkafka for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+BUILD = ROOT / "build" / "benchmarks"
+
+PARTITIONS = 4
+SIZE = 200
+"""Bytes of a record's value."""
+BATCH = 1000
+"""Records a call, where a client has calls for several; the most that one poll takes."""
+LINGER_MS = 5
+RUN_TIMEOUT = 300.0
+"""Seconds after which a client is killed and the benchmark ends in error."""
+
+
+def librdkafka_producing(compression: str = "none") -> dict[str, str]:
+    """For the limit, rdknotify and confluent-kafka alike."""
+    return {
+        "acks": "all",
+        "enable.idempotence": "true",
+        "linger.ms": str(LINGER_MS),
+        "queue.buffering.max.messages": "100000",
+        "compression.codec": compression,
+    }
+
+
+def librdkafka_consuming(group: str) -> dict[str, str]:
+    """For the limit, rdknotify and confluent-kafka alike: as it comes, librdkafka sleeps a second over a full queue."""
+    return {
+        "group.id": group,
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": "false",
+        "fetch.queue.backoff.ms": "10",
+        "queued.max.messages.kbytes": "65536",
+    }

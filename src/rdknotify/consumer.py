@@ -556,6 +556,8 @@ class Consumer(Closing):
             grace = min(_GRACE, remaining(deadline))
         finally:
             green.call(self._core.shut, grace)
+            # A hook often holds batches, and these the handle: a cycle that would wait for the garbage collector.
+            self._on_assigned = self._on_revoked = None
             if entered:
                 self._turn.release()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from contextlib import suppress
 
@@ -9,6 +10,8 @@ import pytest
 from support.consuming import assigned, fill, take
 from support.waiting import until
 
+from rdknotify._rdknotify import live_handles
+from rdknotify.consumer import Consumer
 from rdknotify.errors import CommitFailed
 from rdknotify.topics import TopicPartition
 
@@ -70,6 +73,24 @@ def test_on_revoked_may_still_commit(make, producer):
     consumer.close()
     following = make()
     assigned(following)
+
+
+def test_a_closed_consumer_whose_hook_holds_batches_goes_at_once(mock_cluster, topic, producer):
+    fill(producer)
+    before = live_handles()["clients"]
+    gc.disable()
+    try:
+        _consume_and_close(mock_cluster.url, topic)
+        until(lambda: live_handles()["clients"] == before)
+    finally:
+        gc.enable()
+
+
+def _consume_and_close(url, topic):
+    held = []
+    consumer = Consumer(url, [topic], "g", on_revoked=lambda partitions, lost: [batch.commit() for batch in held])
+    until(lambda: held.append(consumer.poll(timeout=0.1)) or sum(map(len, held)) == 100)
+    consumer.close()
 
 
 def test_an_exception_of_on_revoked_comes_out_after_the_partitions_went(make):

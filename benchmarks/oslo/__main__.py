@@ -30,6 +30,7 @@ from benchmarks.oslo.report import BASE, NULL, Figures, Runs
 from benchmarks.setting import PARTITIONS, ROOT
 from rdknotify import Notifier, Producer
 from rdknotify.testing import LocalKafka, RunningKafka
+from rdknotify.testing.cluster import KafkaCluster
 
 SCHEMES = (BASE, "rdkafka")
 RUN_TIMEOUT = 600.0
@@ -43,7 +44,7 @@ Measure = Callable[[str], Figures]
 class Stage:
     """A broker and a backlog that every listening run takes again, in a group of its own."""
 
-    def __init__(self, kafka: LocalKafka | RunningKafka, records: int, backlog: int) -> None:
+    def __init__(self, kafka: KafkaCluster, records: int, backlog: int) -> None:
         self._kafka = kafka
         self._records = records
         self._count = backlog
@@ -146,7 +147,7 @@ def _started(words: list[str]) -> Iterator[subprocess.Popen[str]]:
 def _figures(client: subprocess.Popen[str]) -> Figures:
     out, said = client.communicate()
     if client.returncode:
-        sys.exit(f"{client.args} ended with status {client.returncode}:\n{said[-2000:]}")
+        sys.exit(f"{client.args!r} ended with status {client.returncode}:\n{said[-2000:]}")
     figures: Figures = json.loads(out.splitlines()[-1])
     return figures
 
@@ -155,7 +156,7 @@ def _expect(client: subprocess.Popen[str], word: str) -> None:
     assert client.stdout
     if client.stdout.readline().strip() != word:
         _figures(client)
-        sys.exit(f"{client.args} did not say that it is {word}")
+        sys.exit(f"{client.args!r} did not say that it is {word}")
 
 
 def alternate(measure: Measure, schemes: list[str], runs: int, name: str) -> Runs:

@@ -16,7 +16,7 @@ over without end would have that thread fight with the workers for the GIL, at u
 """
 
 
-class NullMessage(IncomingMessage):
+class NullMessage(IncomingMessage):  # type: ignore[misc]
     def __init__(self, number: int, payload: dict[str, Any]) -> None:
         super().__init__({}, _notification(number, payload), msg_id="")
         self.slice: _Slice | None = None
@@ -44,7 +44,7 @@ class _Slice:
             self._done.set()
 
 
-class NullListener(Listener):
+class NullListener(Listener):  # type: ignore[misc]
     """Hands over what was prepared, from one thread, slice by slice."""
 
     def __init__(self, batch_size: int, batch_timeout: float | None, prepared: list[NullMessage]) -> None:
@@ -72,7 +72,7 @@ class NullListener(Listener):
         pass
 
 
-class NullDriver(BaseDriver):
+class NullDriver(BaseDriver):  # type: ignore[misc]
     """Takes notifications and forgets them; has ``count`` in memory for those who listen."""
 
     def __init__(self, conf: Any, url: Any, count: int, payload: dict[str, Any]) -> None:

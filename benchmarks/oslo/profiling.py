@@ -52,7 +52,7 @@ class Profiles:
     def __exit__(self, *_: object) -> None:
         if self._wanted:
             self._profiles[0].disable()
-            threading.setprofile(None)  # type: ignore[arg-type]
+            threading.setprofile(None)
 
     def figures(self) -> dict[str, Any]:
         """``{"packages": {package: {"seconds": s, "functions": [[name, s], ...]}}}``, costliest first."""
@@ -61,8 +61,8 @@ class Profiles:
         functions: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for profile in self._profiles:
             profile.snapshot_stats()  # as pstats would, but by disabling it here: with this thread's clock
-            _add(functions, profile.stats)  # type: ignore[attr-defined]
-        packages = {
+            _add(functions, profile.stats)
+        packages: dict[str, dict[str, Any]] = {
             package: {"seconds": sum(costs.values()), "functions": costs.most_common(TOP)}
             for package, costs in functions.items()
         }

@@ -32,8 +32,7 @@ from benchmarks.setting import (
 )
 from rdknotify import Producer
 from rdknotify._rdknotify import Consumer
-from rdknotify.testing import LocalKafka, RunningKafka
-from rdknotify.testing.cluster import until
+from rdknotify.testing.cluster import KafkaCluster, until
 
 
 class Failed(Exception):
@@ -80,7 +79,7 @@ class Run:
 class Stage:
     """Where the measures play. Not thread-safe, but for :meth:`started`."""
 
-    kafka: LocalKafka | RunningKafka
+    kafka: KafkaCluster
     plan: Plan
     runs: list[Run] = field(default_factory=list)
 
@@ -99,16 +98,16 @@ class Stage:
         return build_limit()
 
     @contextmanager
-    def topic(self, partitions: int = PARTITIONS) -> Iterator[str]:
-        """A new topic, deleted at the end of the block."""
-        with self.topics(1, partitions) as (name,):
+    def topic(self, partitions: int = PARTITIONS, ending: str = "") -> Iterator[str]:
+        """A new topic, deleted at the end of the block. Notifications need an ``ending``: ``.info``."""
+        with self.topics(1, partitions, ending) as (name,):
             yield name
 
     @contextmanager
-    def topics(self, count: int, partitions: int = PARTITIONS) -> Iterator[list[str]]:
+    def topics(self, count: int, partitions: int = PARTITIONS, ending: str = "") -> Iterator[list[str]]:
         """New topics, deleted at the end of the block."""
         mark = uuid.uuid4().hex[:8]
-        names = [f"benchmark-{mark}-{number}" for number in range(count)]
+        names = [f"benchmark-{mark}-{number}{ending}" for number in range(count)]
         for refusal in self.admin.create_topics([(name, partitions, -1, {}) for name in names], timeout=60):
             if refusal:
                 raise refusal
@@ -189,7 +188,8 @@ class Stage:
 
 def ended(process: subprocess.Popen[str], timeout: float = RUN_TIMEOUT) -> Figures:
     """What a client printed last. Raises Failed when it did not end well or in time."""
-    name = " ".join(word for word in process.args[1:6] if not word.startswith("{"))  # type: ignore[union-attr, index, arg-type]
+    assert isinstance(process.args, list)
+    name = " ".join(word for word in process.args[1:6] if not word.startswith("{"))
     try:
         out, said = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:

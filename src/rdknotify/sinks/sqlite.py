@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rdknotify.errors import ClosedError, ConfigError
-from rdknotify.sinks import OffsetsBehind, RowRefused, SinkError, Span
+from rdknotify.errors import ConfigError
+from rdknotify.sinks import RowRefused, SinkError, Span
+from rdknotify.sinks.base import DatabaseSink, check_table
 from rdknotify.sinks.schema import Schema
 from rdknotify.topics import TopicPartition
 
@@ -51,7 +50,7 @@ _REMEDIES = (
 """What to do, by a part of SQLite's message (its error names came with Python 3.11 only)."""
 
 
-class SQLiteSink:
+class SQLiteSink(DatabaseSink[sqlite3.Connection]):
     """Rows in ``table``, next offsets in ``<table>_offsets``, in write-ahead mode.
 
     Args:
@@ -69,49 +68,24 @@ class SQLiteSink:
         self.path = Path(path)
         self.table = table
         self._timeout = timeout
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", table):
-            raise ConfigError(f"table={table!r}: use a letter, then letters, digits and underscores")
+        check_table(table, 100)
         if not self.path.parent.is_dir():
             raise ConfigError(f"SQLiteSink({str(path)!r}): the folder {self.path.parent} does not exist; make it first")
         if self.path.is_dir():
             raise ConfigError(f"SQLiteSink({str(path)!r}): is a folder; name a file in it")
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._users = 0
-        self._pid = 0
+        super().__init__(str(self.path))
         self._insert = ""
-
-    def open(self, schema: Schema) -> None:
-        """Connect and make what is missing; raises SinkError when the table is there with other columns."""
-        with self._lock, self._named():
-            if self._connection is None:
-                self._connection = sqlite3.connect(
-                    self.path, timeout=_BUSY_SLICE, isolation_level=None, check_same_thread=False
-                )
-                self._pid = os.getpid()
-            try:
-                self._prepare(schema)
-            except BaseException:
-                if self._users == 0:
-                    self._disconnect()
-                raise
-            self._users += 1
 
     def restore(self, group: str, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """The offsets held for this group, for those of the partitions that have one."""
-        with self._lock, self._named():
-            held = self._held(self._database(), group)
+        with self._turn():
+            held = self._held(self._current(), group)
         return {TopicPartition(*partition): held[partition] for partition in partitions if partition in held}
 
     def store(self, group: str, rows: Sequence[tuple[Any, ...]], spans: Mapping[TopicPartition, Span]) -> int:
         """One transaction, as :class:`~rdknotify.sinks.Sink` says; waits up to the timeout for the write lock."""
-        with self._lock, self._named(), self._transaction() as database:
-            held = self._held(database, group)
-            behind = [
-                key for key, span in spans.items() if span.expected is not None and held.get(key, -1) < span.expected
-            ]
-            if behind:
-                raise OffsetsBehind(behind, self._behind_text(behind, held, spans))
+        with self._turn(), self._transaction(self._current()) as database:
+            self._check_offsets(self._held(database, group), spans)
             new = database.executemany(self._insert, rows).rowcount if rows else 0
             database.executemany(
                 f'INSERT INTO "{self.table}_offsets" VALUES (?, ?, ?, ?) '
@@ -121,24 +95,18 @@ class SQLiteSink:
             )
         return new
 
-    def close(self) -> None:
-        """Disconnect, once every persister that opened it has closed it; idempotent."""
-        with self._lock:
-            self._users = max(0, self._users - 1)
-            if self._users == 0:
-                self._disconnect()
-
     # -- inside, with the lock held --------------------------------------------------------------------------
 
-    def _prepare(self, schema: Schema) -> None:
-        database = self._database()
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, timeout=_BUSY_SLICE, isolation_level=None, check_same_thread=False)
+
+    def _prepare(self, database: sqlite3.Connection, schema: Schema) -> None:
         # While it is empty: rows of 2 KB fill pages of 4 KiB, SQLite's default, badly (a third more time and disk).
         database.execute("PRAGMA page_size = 16384")
         self._patiently(lambda: database.execute("PRAGMA journal_mode = WAL"))
         database.execute("PRAGMA synchronous = NORMAL")
-        names = [column.name for column in schema.columns]
         columns = ", ".join(f'"{column.name}" {_TYPES[column.kind]}' for column in schema.columns)
-        with self._transaction():
+        with self._transaction(database):
             database.execute(
                 f'CREATE TABLE IF NOT EXISTS "{self.table}" ({columns}, UNIQUE (topic, partition, "offset"))'
             )
@@ -153,26 +121,11 @@ class SQLiteSink:
                 "WITHOUT ROWID"
             )
         found = [row[1] for row in database.execute(f'PRAGMA table_info("{self.table}")')]
-        if found != names:
-            raise SinkError(
-                f"table {self.table} of {self.path} has the columns {', '.join(found)}, but the schema needs "
-                f"{', '.join(names)}; give another table= or path"
-            )
-        self._insert = f'INSERT INTO "{self.table}" VALUES ({", ".join("?" * len(names))}) ON CONFLICT DO NOTHING'
+        self._check_columns(self.table, found, schema)
+        self._insert = f'INSERT INTO "{self.table}" VALUES ({", ".join("?" * len(found))}) ON CONFLICT DO NOTHING'
 
-    def _database(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise ClosedError(f"SQLiteSink({str(self.path)!r}) is not open")
-        if self._pid != os.getpid():
-            raise ClosedError(
-                f"SQLiteSink({str(self.path)!r}) was opened before this process was forked; make a new one"
-            )
-        return self._connection
-
-    def _disconnect(self) -> None:
-        if self._connection is not None and self._pid == os.getpid():
-            self._connection.close()
-        self._connection = None
+    def _hang_up(self, database: sqlite3.Connection) -> None:
+        database.close()
 
     def _held(self, database: sqlite3.Connection, group: str) -> dict[tuple[str, int], int]:
         found = database.execute(
@@ -181,8 +134,7 @@ class SQLiteSink:
         return {(topic, partition): offset for topic, partition, offset in found}
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        database = self._database()
+    def _transaction(self, database: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         self._patiently(lambda: database.execute("BEGIN IMMEDIATE"))
         try:
             yield database
@@ -203,8 +155,7 @@ class SQLiteSink:
                     raise
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Say which file it was and what to do, in place of SQLite's bare words."""
+    def _in_words(self) -> Iterator[None]:
         try:
             yield
         except _REFUSALS as error:
@@ -212,12 +163,3 @@ class SQLiteSink:
         except sqlite3.Error as error:
             remedy = next((f"; {remedy}" for words, remedy in _REMEDIES if words in str(error)), "")
             raise SinkError(f"database {self.path}: {error}{remedy}") from error
-
-    def _behind_text(
-        self, behind: list[TopicPartition], held: Mapping[tuple[str, int], int], spans: Mapping[TopicPartition, Span]
-    ) -> str:
-        first = behind[0]
-        return (
-            f"database {self.path} went back: of {first[0]}-{first[1]} it holds offset {held.get(first)}, but "
-            f"{spans[first].expected} was stored; reading again from what it holds"
-        )

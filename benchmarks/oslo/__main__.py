@@ -23,10 +23,11 @@ from pathlib import Path
 import click
 from confluent_kafka import Consumer, TopicPartition
 
+from benchmarks.clients.base import Figures
 from benchmarks.harness import on_log
 from benchmarks.oslo import report
 from benchmarks.oslo.client import COUNTED, PAYLOAD
-from benchmarks.oslo.report import BASE, NULL, Figures, Runs
+from benchmarks.oslo.report import BASE, NULL, Runs
 from benchmarks.setting import PARTITIONS, ROOT
 from rdknotify import Notifier, Producer
 from rdknotify.testing import LocalKafka, RunningKafka

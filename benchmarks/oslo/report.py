@@ -2,44 +2,40 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
-Figures = dict[str, Any]
+from benchmarks.clients.base import Figures
+from benchmarks.report import figures
+from benchmarks.report.figures import MISSING, spread
+from benchmarks.report.tables import markdown
+
 Runs = dict[str, list[Figures]]  # by scheme, in the order in which they were made
+Row = tuple[str, ...]
 
 BASE = "kafka"
 NULL = "null"
-MISSING = "-"
 
 
-def spread(values: Sequence[float], form: str) -> str:
-    """``median (lowest to highest)``."""
-    if not values:
-        return MISSING
-    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
-
-
-def rate(figures: Figures) -> float:
+def rate(run: Figures) -> float:
     """Notifications a second, of those that arrived."""
-    return float(figures["records"] / figures["seconds"]) if figures["seconds"] else 0.0
+    return figures.rate(run) or 0.0
 
 
-def cost(figures: Figures) -> float:
-    """CPU microseconds of the client process for each notification: CPU seconds for a million."""
-    return float(figures["cpu"] / figures["arrived"] * 1e6) if figures["arrived"] else 0.0
+def cost(run: Figures) -> float:
+    """CPU microseconds of the client process for each notification that arrived."""
+    return figures.cost(run, of="arrived") or 0.0
 
 
-def quantile(figures: Figures, share: float) -> float:
+def quantile(run: Figures, share: float) -> float:
     """Milliseconds within which this share of the notifications arrived."""
-    delays = sorted(figures["delays"])
+    delays = sorted(run["delays"])
     return float(delays[min(int(len(delays) * share), len(delays) - 1)] / 1e6) if delays else float("inf")
 
 
 def pairs(scheme: str, runs: Runs, other: str) -> Iterator[tuple[Figures, Figures]]:
     """This scheme's runs, each with the other's of the same round; none for a scheme beside itself."""
-    return iter(()) if scheme == other else zip(runs[scheme], runs.get(other, ()), strict=False)
+    numbered = {name: dict(enumerate(made)) for name, made in runs.items()}
+    return iter(()) if scheme == other else figures.pairs(numbered[scheme], numbered.get(other, {}))
 
 
 def losses(runs: list[Figures]) -> str:
@@ -49,7 +45,7 @@ def losses(runs: list[Figures]) -> str:
     return f"{lost:,} of {sum(run['sent'] for run in runs):,}" + (f", {twice:,} twice" if twice else "")
 
 
-def speed(title: str, runs: Runs) -> list[str]:
+def speed(title: str, runs: Runs) -> list[Row]:
     """Rows of one measure of speed. What a run costs beyond a null run is the driver's share, less what it spares."""
     rows = []
     for scheme, made in runs.items():
@@ -62,7 +58,7 @@ def speed(title: str, runs: Runs) -> list[str]:
             spread(shares, ".1f"),
             MISSING if scheme == NULL else losses(made),
         ]
-        rows.append(_row(title, scheme, *cells))
+        rows.append((title, scheme, *cells))
     return rows
 
 
@@ -93,7 +89,7 @@ def until_last(measures: dict[str, Runs]) -> str:
                 () if scheme == BASE else [ours / base for ours, base in zip(values, rates.get(BASE, ()), strict=False)]
             )
             if values:
-                rows.append(_row(title, scheme, spread(values, ".1f"), spread(ratios, ".2f")))
+                rows.append((title, scheme, spread(values, ".1f"), spread(ratios, ".2f")))
     return _table(("measure, until the last call", "driver", "thousand/s", f"times `{BASE}`"), rows) if rows else ""
 
 
@@ -102,9 +98,7 @@ def delays(title: str, runs: Runs) -> str:
     for scheme, made in runs.items():
         ratios = [quantile(base, 0.5) / quantile(ours, 0.5) for ours, base in pairs(scheme, runs, BASE)]
         middle, late = ([quantile(run, share) for run in made] for share in (0.5, 0.99))
-        rows.append(
-            _row(title, scheme, spread(middle, ".1f"), spread(late, ".1f"), spread(ratios, ".0f"), losses(made))
-        )
+        rows.append((title, scheme, spread(middle, ".1f"), spread(late, ".1f"), spread(ratios, ".0f"), losses(made)))
     return _table(("measure", "driver", "p50, ms", "p99, ms", f"`{BASE}` to this", "lost"), rows)
 
 
@@ -117,13 +111,9 @@ def profiles(measures: dict[str, Runs]) -> str:
             for name, package in run["packages"].items():
                 if package["seconds"] >= total / 100:
                     costliest = ", ".join(f"{what} {seconds / total:.0%}" for what, seconds in package["functions"])
-                    rows.append(_row(title, scheme, name, f"{package['seconds'] / total:.0%}", costliest))
+                    rows.append((title, scheme, name, f"{package['seconds'] / total:.0%}", costliest))
     return _table(("path", "driver", "package", "share", "costliest functions"), rows)
 
 
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _table(head: Sequence[str], rows: list[str]) -> str:
-    return "\n".join(["", _row(*head), _row(*("---" for _ in head)), *rows])
+def _table(head: Row, rows: list[Row]) -> str:
+    return f"\n{markdown(head, rows)}"

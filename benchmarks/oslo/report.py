@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from benchmarks.clients.base import Figures
 from benchmarks.report import figures
@@ -115,5 +115,5 @@ def profiles(measures: dict[str, Runs]) -> str:
     return _table(("path", "driver", "package", "share", "costliest functions"), rows)
 
 
-def _table(head: Row, rows: list[Row]) -> str:
+def _table(head: Row, rows: Sequence[Row]) -> str:
     return f"\n{markdown(head, rows)}"

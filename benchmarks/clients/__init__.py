@@ -20,6 +20,12 @@ MODULES = {
     "confluent poll": "confluent",
     "confluent consume": "confluent",
     "confluent consume, its defaults": "confluent",
+    "rdknotify info": "notifying",
+    "rdknotify notify_batch": "notifying",
+    "oslo.messaging info": "notifying",
+    "oslo.messaging info, its defaults": "notifying",
+    "rdknotify send": "notifying",
+    "rdknotify send, result each": "notifying",
 }
 
 

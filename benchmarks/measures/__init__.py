@@ -9,7 +9,7 @@ from benchmarks.harness import Stage
 
 Measure = Callable[[Stage], None]
 
-MODULES = ("throughput",)
+MODULES = ("throughput", "notifying")
 """Those with a function ``measure``."""
 
 

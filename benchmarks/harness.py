@@ -7,11 +7,12 @@ A measure (``benchmarks/measures``) is a function of a :class:`Stage`; it runs c
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -30,7 +31,7 @@ from benchmarks.setting import (
     librdkafka_consuming,
     librdkafka_producing,
 )
-from rdknotify import Producer
+from rdknotify import KafkaError, Producer
 from rdknotify._rdknotify import Consumer
 from rdknotify.testing.cluster import KafkaCluster, until
 
@@ -117,9 +118,18 @@ class Stage:
         finally:
             self.admin.delete_topics(names, timeout=60)
 
-    def _led(self, names: list[str], partitions: int) -> bool:
+    def _led(self, names: list[str], partitions: int) -> bool | None:
+        """True once every partition has a leader that answers as such: the metadata names it a little earlier."""
         known = self.admin.metadata(timeout=30)["topics"]
-        return all(sum(leader >= 0 for leader in known.get(name, {}).values()) == partitions for name in names)
+        if any(sum(leader >= 0 for leader in known.get(name, {}).values()) < partitions for name in names):
+            return None
+        try:
+            on_logs(names, self.brokers, partitions)
+        except KafkaError as error:
+            if error.name != "NOT_LEADER_FOR_PARTITION":
+                raise
+            return None
+        return True
 
     @contextmanager
     def backlog(self, records: int, size: int = SIZE, compression: str = "none", **more: int) -> Iterator[str]:
@@ -154,9 +164,10 @@ class Stage:
                 process.kill()
 
     def produce(self, client: str, job: Job) -> Figures:
-        """A run on a new topic, whose records are counted on the log. Raises Failed when any is missing or twice."""
+        """A run whose records are counted on the log. Raises Failed when any is missing or twice."""
+        before = on_logs(job.topics, self.brokers, job.partitions)
         figures = self.run(client, "produce", job)
-        stored = self.on_log(job.topic, job.partitions)
+        stored = on_logs(job.topics, self.brokers, job.partitions) - before
         if stored != (sent := job.records + figures["warming"]):
             raise Failed(f"{client}: {stored} records on the log, {sent} were sent")
         return figures
@@ -188,8 +199,7 @@ class Stage:
 
 def ended(process: subprocess.Popen[str], timeout: float = RUN_TIMEOUT) -> Figures:
     """What a client printed last. Raises Failed when it did not end well or in time."""
-    assert isinstance(process.args, list)
-    name = " ".join(word for word in process.args[1:6] if not word.startswith("{"))
+    name = _name(process)
     try:
         out, said = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -198,6 +208,29 @@ def ended(process: subprocess.Popen[str], timeout: float = RUN_TIMEOUT) -> Figur
         raise Failed(f"{name} ended with status {process.returncode}:\n{said[-2000:]}")
     figures: Figures = json.loads(out.splitlines()[-1])
     return figures
+
+
+def _name(process: subprocess.Popen[str]) -> str:
+    assert isinstance(process.args, list)
+    return " ".join(word for word in process.args[1:6] if not word.startswith("{"))
+
+
+def reached(process: subprocess.Popen[str], timeout: float = RUN_TIMEOUT) -> str:
+    """The word with which a client says where it is, and waits for :func:`go`. Raises Failed when it says nothing."""
+    assert process.stdout is not None
+    if not select.select([process.stdout], [], [], timeout)[0]:
+        raise Failed(f"{_name(process)} said nothing for {timeout:.0f} s")
+    if not (word := process.stdout.readline().strip()):
+        ended(process, timeout)
+        raise Failed(f"{_name(process)} ended early")
+    return word
+
+
+def go(process: subprocess.Popen[str], word: str = "") -> None:
+    """Let a client go on that waits in :func:`benchmarks.clients.base.meet`."""
+    assert process.stdin is not None
+    process.stdin.write(f"{word}\n")
+    process.stdin.flush()
 
 
 def _limit_words(role: str, job: Job) -> list[str]:
@@ -212,10 +245,16 @@ def _limit_words(role: str, job: Job) -> list[str]:
 
 def on_log(topic: str, brokers: str, partitions: int = PARTITIONS) -> int:
     """How many records a topic has, as the brokers count them."""
+    return on_logs([topic], brokers, partitions)
+
+
+def on_logs(topics: Sequence[str], brokers: str, partitions: int = PARTITIONS) -> int:
+    """How many records these topics have together, as the brokers count them."""
     reader = Consumer({"bootstrap.servers": brokers, "group.id": "benchmarks"})
+    every = [(topic, partition) for topic in topics for partition in range(partitions)]
     try:
-        ends = (reader.watermarks(topic, partition) for partition in range(partitions))
-        return sum(high - low for low, high in ends)
+        first, last = (reader.offsets_for_times([(*each, end) for each in every], timeout=30) for end in (-2, -1))
+        return sum(last[each] - first[each] for each in every)
     finally:
         reader.shut()
 

@@ -37,6 +37,11 @@ class Job:
     """What only one measure needs."""
 
     @property
+    def topics(self) -> list[str]:
+        """Where ``more`` names several they are taken in turn, batch by batch."""
+        return self.more.get("topics") or [self.topic]
+
+    @property
     def value(self) -> bytes:
         return b"x" * self.size
 
@@ -45,7 +50,7 @@ Client = Callable[[Job], None]
 Figures = dict[str, Any]
 """At least ``records``, ``seconds``, ``cpu`` (seconds of the process meanwhile) and ``peak`` (bytes of memory at most).
 
-A producing client also says ``warming``: how many records it sent before the clock started (1 unless said)."""
+A producing client also says ``warming``: how many records it sent before the clock started: one to each topic."""
 
 
 def tell(figures: Figures) -> None:
@@ -54,13 +59,19 @@ def tell(figures: Figures) -> None:
     print(flush=True)
 
 
+def meet(word: str) -> str:
+    """Say where we are, and wait for what the harness answers."""
+    print(word, flush=True)
+    return sys.stdin.readline().strip()
+
+
 @contextmanager
 def stopwatch(job: Job) -> Iterator[Figures]:
     """Print what the block took when it ends, and whatever it puts into the figures meanwhile.
 
     With ``job.busy``, a thread counts during the block; ``kept`` is its speed then, of its speed alone just before.
     """
-    figures: Figures = {"records": job.records, "warming": 1}
+    figures: Figures = {"records": job.records, "warming": len(job.topics)}
     counter = Counter() if job.busy else None
     wall, cpu = time.perf_counter(), time.process_time()
     yield figures

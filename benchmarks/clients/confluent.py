@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import cycle, islice
 from typing import Any
 
 from confluent_kafka import Consumer, Producer
@@ -23,12 +24,13 @@ def _producer(job: Job) -> Iterator[tuple[Producer, Report]]:
         outcomes[error is not None] += 1
 
     producer = Producer({"bootstrap.servers": job.brokers, **librdkafka_producing(job.compression)})
-    producer.produce(job.topic, job.value, on_delivery=delivered)
+    for topic in job.topics:
+        producer.produce(topic, job.value, on_delivery=delivered)
     producer.flush(30)
     with stopwatch(job):
         yield producer, delivered
         producer.flush(60)
-    assert outcomes == [job.records + 1, 0], outcomes
+    assert outcomes == [job.records + len(job.topics), 0], outcomes
 
 
 def produce(job: Job) -> None:
@@ -48,10 +50,10 @@ def produce(job: Job) -> None:
 def produce_batch(job: Job) -> None:
     value = job.value
     with _producer(job) as (producer, delivered):
-        for _ in range(job.records // job.batch):
+        for topic in islice(cycle(job.topics), job.records // job.batch):
             wanted = [{"value": value, "callback": delivered} for _ in range(job.batch)]
             while wanted:
-                producer.produce_batch(job.topic, wanted)
+                producer.produce_batch(topic, wanted)
                 wanted = [message for message in wanted if "_error" in message]
                 for message in wanted:
                     del message["_error"]
@@ -60,7 +62,7 @@ def produce_batch(job: Job) -> None:
 
 def _consume(job: Job, config: dict[str, str], batch: int) -> None:
     consumer = Consumer({"bootstrap.servers": job.brokers, **config})
-    consumer.subscribe([job.topic])
+    consumer.subscribe(job.topics)
     messages: list[Any] = []
     while not messages:
         messages = consumer.consume(1, 60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import cycle, islice
 
 import rdknotify
 from benchmarks.clients.base import Job, roles, stopwatch
@@ -13,12 +14,13 @@ def produce(job: Job) -> None:
     """`send_batch`; the outcome of every record is looked at."""
     values = [job.value] * job.batch
     with rdknotify.Producer(f"kafka://{job.brokers}", config=librdkafka_producing(job.compression)) as producer:
-        producer.send(job.topic, values[0]).result(30)
+        for warming in [producer.send(topic, values[0]) for topic in job.topics]:
+            warming.result(30)
         pending: deque[rdknotify.Delivery] = deque()
         delivered = 0
         with stopwatch(job):
-            for _ in range(job.records // job.batch):
-                pending.append(producer.send_batch(job.topic, values, timeout=60))
+            for topic in islice(cycle(job.topics), job.records // job.batch):
+                pending.append(producer.send_batch(topic, values, timeout=60))
                 while pending and pending[0].done():
                     delivered += pending.popleft().result().delivered
             delivered += sum(delivery.result(60).delivered for delivery in pending)
@@ -30,7 +32,7 @@ def consume(job: Job) -> None:
     config = librdkafka_consuming(job.group)
     for default in ("group.id", "auto.offset.reset", "enable.auto.commit"):  # what the others are told is set already
         del config[default]
-    with rdknotify.Consumer(f"kafka://{job.brokers}", [job.topic], job.group, config=config) as consumer:
+    with rdknotify.Consumer(f"kafka://{job.brokers}", job.topics, job.group, config=config) as consumer:
         first = consumer.poll(job.batch, timeout=60)
         with stopwatch(job):
             taken = len(first.values())

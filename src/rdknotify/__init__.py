@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rdknotify.persister import Persister
     from rdknotify.producer import Producer
     from rdknotify.sinks import Sink
+    from rdknotify.sinks.postgres import PostgresSink
     from rdknotify.sinks.sqlite import SQLiteSink
     from rdknotify.topics import TopicPartition
     from rdknotify.url import TransportURL
@@ -61,6 +62,7 @@ __all__ = [
     "Outcome",
     "PartialDeliveryError",
     "Persister",
+    "PostgresSink",
     "Producer",
     "QueueFull",
     "RdNotifyError",
@@ -91,6 +93,7 @@ _HOMES = {
     "persister": ("Persister",),
     "producer": ("Producer",),
     "sinks": ("Sink",),
+    "sinks.postgres": ("PostgresSink",),
     "sinks.sqlite": ("SQLiteSink",),
     "topics": ("TopicPartition",),
     "url": ("TransportURL",),

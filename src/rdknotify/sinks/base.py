@@ -7,7 +7,7 @@ import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Generic, TypeVar
 
 from rdknotify.errors import ClosedError, ConfigError
@@ -79,8 +79,7 @@ class DatabaseSink(ABC, Generic[C]):
         """Close it; raises nothing."""
 
     @abstractmethod
-    @contextmanager
-    def _in_words(self) -> Iterator[None]:
+    def _in_words(self) -> AbstractContextManager[None]:
         """Say which database it was and what to do, in place of a driver's bare words."""
 
     @property

@@ -27,12 +27,17 @@ def produce(job: Job) -> None:
     assert delivered == job.records, f"{delivered} of {job.records} delivered"
 
 
+def consuming(job: Job) -> dict[str, str]:
+    """Without what the others are told and is set already."""
+    config = librdkafka_consuming(job.group)
+    for default in ("group.id", "auto.offset.reset", "enable.auto.commit"):
+        del config[default]
+    return config
+
+
 def consume(job: Job) -> None:
     """`poll` and `values()`."""
-    config = librdkafka_consuming(job.group)
-    for default in ("group.id", "auto.offset.reset", "enable.auto.commit"):  # what the others are told is set already
-        del config[default]
-    with rdknotify.Consumer(f"kafka://{job.brokers}", job.topics, job.group, config=config) as consumer:
+    with rdknotify.Consumer(f"kafka://{job.brokers}", job.topics, job.group, config=consuming(job)) as consumer:
         first = consumer.poll(job.batch, timeout=60)
         with stopwatch(job):
             taken = len(first.values())

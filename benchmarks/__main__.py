@@ -14,6 +14,7 @@ import click
 from benchmarks import measures
 from benchmarks.harness import FULL, QUICK, Failed, Stage
 from benchmarks.machine import describe
+from benchmarks.report.page import publish
 from benchmarks.setting import BUILD
 from rdknotify.testing import LocalKafka, RunningKafka
 
@@ -48,6 +49,7 @@ def main(address: str | None, quick: bool, only: str, output: Path) -> None:
             setting["minutes"] = round((time.monotonic() - began) / 60, 1)
             results = {"setting": setting, "runs": [asdict(run) for run in stage.runs]}
             (output / "results.json").write_text(json.dumps(results, indent=1))
+    publish(output / "results.json")
 
 
 if __name__ == "__main__":

@@ -104,6 +104,10 @@ class Results:
     def ratios(self, measure: str, variant: str, client: str, other: str, quantity: Quantity) -> list[float]:
         return ratios(self.series(measure, variant, client), self.series(measure, variant, other), quantity)
 
+    def sizes(self, measure: str) -> list[tuple[str, float]]:
+        """The roles and sizes of a measure of scaling."""
+        return [size for variant in self.variants(measure) if (size := sized(variant))]
+
 
 @dataclass(frozen=True)
 class Point:
@@ -126,12 +130,17 @@ def sized(variant: str) -> tuple[str, float] | None:
         return None
 
 
-def line(results: Results, measure: str, role: str, client: str, quantity: Quantity) -> list[Point]:
-    """How a quantity goes with the size, from the smallest on."""
+def line(
+    results: Results, measure: str, role: str, client: str, quantity: Quantity, per_size: bool = False
+) -> list[Point]:
+    """How a quantity, or its share for one of the size, goes with the size: from the smallest on."""
     found = []
     for variant in results.variants(measure):
-        spread = results.spread(measure, variant, client, quantity)
-        if (size := sized(variant)) and size[0] == role and spread:
+        size = sized(variant)
+        if size is None or size[0] != role:
+            continue
+        values = results.values(measure, variant, client, quantity)
+        if spread := Spread.of(value / size[1] if per_size else value for value in values):
             found.append(Point(size[1], spread))
     return sorted(found, key=lambda point: point.at)
 

@@ -1,0 +1,231 @@
+"""The parts of the report, each with its tables and plots; a measure that was not made has none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import matplotlib as mpl
+
+from benchmarks.clients import LIMIT, OURS
+from benchmarks.report import plots
+from benchmarks.report.figures import (
+    FLAT,
+    MISSING,
+    Quantity,
+    Results,
+    bend,
+    cost,
+    figure,
+    line,
+    rate,
+    sized,
+    spread,
+)
+from benchmarks.report.plots import COSTS, RATES, Axis
+from benchmarks.setting import BATCH, LINGER_MS, PARTITIONS, SIZE
+
+MB = 1e-6
+
+
+@dataclass(frozen=True)
+class Table:
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    text: str
+    tables: list[Table] = field(default_factory=list)
+    plots: dict[str, bytes] = field(default_factory=dict)
+    """PNG by name."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What is shown of each client; a column that nobody has is left out."""
+
+    title: str
+    quantity: Quantity
+    form: str
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A measure of clients beside one another."""
+
+    measure: str
+    title: str
+    text: str
+    mine: str = OURS
+    """Whose rate is compared with everybody's."""
+    columns: tuple[Column, ...] = ()
+    axes: tuple[Axis, ...] = (RATES, COSTS)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A measure of one size that grows."""
+
+    measure: str
+    title: str
+    size: str
+    axis: Axis = COSTS
+    per_size: bool = False
+
+
+SPEED = (Column(RATES.title, RATES.quantity, ",.0f"), Column(COSTS.title, COSTS.quantity, ".2f"))
+PEAK = Column("peak memory, MB", figure("peak", MB), ",.0f")
+KEPT = Axis("of its speed the busy thread keeps, %", figure("kept", 100))
+
+SETTING = (
+    f"{SIZE}-byte records, {BATCH:,} a call, acks=all, idempotent, linger {LINGER_MS} ms, {PARTITIONS} partitions; "
+    "the broker shares the CPUs"
+)
+
+BESIDE = (
+    Beside(
+        "produce",
+        "Producing",
+        f"{SETTING}. Timed until the last outcome is known; what is on the log is counted.",
+        columns=(PEAK,),
+    ),
+    Beside("consume", "Consuming", "A backlog, values read as bytes; timed until the last was read.", columns=(PEAK,)),
+    Beside(
+        "busy",
+        "Beside a busy thread",
+        "A thread counts in pure Python in the client's process. Kept: its speed meanwhile, of its speed alone.",
+        columns=(Column(KEPT.title, KEPT.quantity, ".0f"),),
+        axes=(RATES, KEPT),
+    ),
+    Beside(
+        "notify",
+        "Notifications",
+        "Sent, delivered, read back. Kafka's paper (2011) has 50,000/s one by one, 400,000/s in batches of 50.",
+        mine="rdknotify info",
+    ),
+    Beside(
+        "synchronous",
+        "Asynchronous and synchronous",
+        "`send` with the outcome looked at once it is there, and `send` with `result` each.",
+        mine="rdknotify send",
+    ),
+    Beside("persisting", "Into a database", "From Kafka into a table, beside the same loop written by hand."),
+)
+DELAYS = tuple(Column(f"{name}, ms", figure(name), ".2f") for name in ("p50", "p99", "p99.9", "max"))
+BYTES = Axis("client CPU, ns a byte", lambda figures: None if (found := cost(figures)) is None else found * 1e3)
+SCALED = (
+    Scaled("topics", "Topics", "topics"),
+    Scaled("partitions", "Partitions", "partitions"),
+    Scaled("payload", "Payload", "bytes a record", BYTES, per_size=True),
+    Scaled("batch", "Batch", "records a call"),
+    Scaled("threads", "Producing threads", "threads", RATES),
+    Scaled("members", "Members of a group", "members", RATES),
+    Scaled("in flight", "Records in flight", "records in flight"),
+)
+
+
+def build(results: Results) -> list[Section]:
+    """Those of which there is anything."""
+    with mpl.rc_context(fname=plots.STYLE):
+        made = [
+            *(_beside(results, measure) for measure in BESIDE),
+            _latency(results),
+            *(_scaled(results, measure) for measure in SCALED),
+        ]
+    return [section for section in made if section.tables]
+
+
+def _beside(results: Results, measure: Beside) -> Section:
+    name = measure.measure
+    drawn = {
+        slug(f"{name} {variant}"): plots.bars(results, name, variant, measure.axes)
+        for variant in results.variants(name)
+    }
+    shown = _table(results, name, (*SPEED, *measure.columns), measure.mine)
+    return Section(measure.title, measure.text, shown, _present(drawn))
+
+
+def _latency(results: Results) -> Section:
+    text = (
+        "Sent at a fixed rate whatever happens (open loop); from the moment at which a record was due to the one at "
+        "which it is handled, so that what had to wait for its turn counts (no coordinated omission)."
+    )
+    shown = _table(results, "latency", DELAYS, OURS)
+    return Section("Latency", text, shown, _present({"latency": plots.latency(results)}))
+
+
+def _scaled(results: Results, measure: Scaled) -> Section:
+    name = measure.measure
+    drawn = plots.scaling(results, name, measure.axis, measure.size, measure.per_size)
+    roles = dict.fromkeys(role for role, _ in results.sizes(name))
+    shown = [_by_size(results, name, role, measure) for role in roles]
+    text = " ".join(sentence for role in roles for sentence in _bends(results, role, measure))
+    return Section(measure.title, text, shown, _present({slug(name): drawn}))
+
+
+def _bends(results: Results, role: str, measure: Scaled) -> Iterator[str]:
+    """Where the cost is no longer flat, ours and the limit's."""
+    if measure.axis is RATES:
+        return
+    for client in (OURS, LIMIT):
+        points = line(results, measure.measure, role, client, measure.axis.quantity, measure.per_size)
+        if len(points) > 1:
+            where = bend(points)
+            found = "stays flat" if where is None else f"is more than {FLAT} times the first from {where:,.0f} on"
+            yield f"{role}, {client}: {found}."
+
+
+def _by_size(results: Results, name: str, role: str, measure: Scaled) -> Table:
+    clients = results.clients(name)
+    rows = []
+    for variant in results.variants(name):
+        size = sized(variant)
+        if size and size[0] == role:
+            cells = (_cell(results, name, variant, client) for client in clients)
+            rows.append((f"{size[1]:,.0f}", *cells))
+    return Table((f"{role}: {measure.size}", *clients), rows)
+
+
+def _cell(results: Results, name: str, variant: str, client: str) -> str:
+    speed = results.spread(name, variant, client, rate)
+    paid = results.spread(name, variant, client, cost)
+    return f"{speed.median / 1e3:,.0f} k/s, {paid.median:.2f} µs" if speed and paid else MISSING
+
+
+def _table(results: Results, measure: str, columns: tuple[Column, ...], mine: str) -> list[Table]:
+    """A row for each client of each variant: columns, and rates pair by pair."""
+    variants = results.variants(measure)
+    keys = [(variant, client) for variant in variants for client in results.clients(measure, variant)]
+    shown = [column for column in columns if any(results.values(measure, *key, column.quantity) for key in keys)]
+    bases = [base for base in (LIMIT, mine) if any(client == base for _, client in keys)]
+    timed = any(results.values(measure, *key, rate) for key in keys)
+    head = ["client", *(column.title for column in shown)]
+    if timed:
+        head += [f"rate to {LIMIT}'s" if base == LIMIT else f"{base}'s rate to this" for base in bases]
+    rows = []
+    for variant, client in keys:
+        cells = [client, *(spread(results.values(measure, variant, client, one.quantity), one.form) for one in shown)]
+        if timed:
+            cells += [_to(results, measure, variant, client, base) for base in bases]
+        rows.append((variant, *cells) if any(variants) else tuple(cells))
+    return [Table((measure, *head) if any(variants) else tuple(head), rows)] if rows else []
+
+
+def _to(results: Results, measure: str, variant: str, client: str, base: str) -> str:
+    if client == base:
+        return MISSING
+    ours, other = (client, base) if base == LIMIT else (base, client)
+    return spread(results.ratios(measure, variant, ours, other, rate), ".2f")
+
+
+def _present(drawn: dict[str, bytes | None]) -> dict[str, bytes]:
+    return {name: png for name, png in drawn.items() if png}
+
+
+def slug(text: str) -> str:
+    """Fit for a file's name."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")

@@ -139,6 +139,7 @@ def _key(compiler: Compiler, features: list[str], given: Path | None) -> str:
     """What the library depends on, as a short hash: also this file, which writes config.h."""
     parts = [compiler.identity, platform.machine(), *features, *RECIPE["cflags"], Path(__file__).read_text()]
     parts += [RECIPE[name]["sha256"] for name in ("librdkafka", "zstd")]
+    parts += [json.dumps(RECIPE["changes"])]
     if given:
         sources = sorted((given / "src").rglob("*.[ch]"))
         parts += [str(given), *(f"{path.name}:{path.stat().st_mtime_ns}" for path in sources)]
@@ -341,6 +342,7 @@ def _compile_all(compiler: Compiler, features: list[str], given: Path | None, pr
         # A copy, because librdkafka includes "../config.h", and a configured tree has one of its own.
         source = Path(shutil.copytree(original, Path(scratch) / "src"))
         (Path(scratch) / "config.h").write_text(_config_h(compiler, features))
+        _change(source, given)
         flags = ["-D_GNU_SOURCE", f"-I{source}", *([f"-I{zstd}"] if zstd else [])]
         jobs = [(source / name, [*flags, *OWN_FLAGS.get(name, [])]) for name in _sources(source, features)]
         if zstd:
@@ -356,6 +358,22 @@ def _compile_all(compiler: Compiler, features: list[str], given: Path | None, pr
         libraries += ["m", "dl", "pthread"] + ["rt"] * (sys.platform == "linux")
         _write_info(work, version, [*features, *RECIPE["always"]], libraries)
         _move(work, prefix)
+
+
+def _change(source: Path, given: Path | None) -> None:
+    """Make the recipe's changes in the copy that is compiled. Raises BuildError when one has no place there."""
+    for change in RECIPE["changes"]:
+        path = source / change["file"]
+        text = path.read_text() if path.exists() else ""
+        if text.count(change["old"]) == 1:
+            path.write_text(text.replace(change["old"], change["new"]))
+        elif given:
+            print(
+                f"{given / 'src' / path.name} has no place for a change of recipe.json: {change['why']}",
+                file=sys.stderr,
+            )
+        else:
+            raise BuildError(f"{path.name} is not what recipe.json changes: {change['why']}; adapt or drop the change")
 
 
 def _write_info(

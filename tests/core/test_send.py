@@ -227,3 +227,21 @@ def test_a_waiting_sender_goes_on_as_soon_as_there_is_room(mock, make_producer, 
     producer.send(topic, b"first")
     threading.Timer(0.3, mock.set_broker_up, (1, True)).start()
     assert producer.send(topic, b"second").result(10).delivered == 1
+
+
+def test_a_batch_that_waits_for_an_answer_to_the_one_before_costs_no_cpu(producer, mock, topic):
+    def send():
+        return producer.send_batch(topic, [b"x"] * 100, keys=["same partition"] * 100)
+
+    send().result(10)
+    mock.set_broker_rtt(1, 1000)
+    first = send()
+    time.sleep(0.1)  # until it is in flight
+    second = send()
+    cpu = time.process_time()
+    time.sleep(0.8)
+    assert time.process_time() - cpu < 0.3
+    assert not first.done()
+    mock.set_broker_rtt(1, 0)
+    assert first.wait(10)
+    assert second.wait(10)

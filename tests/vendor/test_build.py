@@ -56,7 +56,7 @@ class Project:
         self.root = root
         self.tools = root / "tools"
         self.calls = root / "calls.log"
-        self.recipe = json.loads(json.dumps(RECIPE))
+        self.recipe = {**json.loads(json.dumps(RECIPE)), "changes": []}  # those are for the real librdkafka
         for folder in ("vendor", "tools", "registry"):
             (root / folder).mkdir()
         shutil.copy(VENDOR / "build.py", root / "vendor")
@@ -350,6 +350,25 @@ def test_a_folder_of_the_user_comes_before_all_else(project: Project, tmp_path: 
     (folder / "src" / "rdkafka.c").write_text("int changed;\n")
     changed, _ = project.build(**variables, RDKNOTIFY_WITHOUT="zstd")
     assert changed != prefix
+
+
+CHANGE = {"file": "rdkafka.c", "old": "rd_kafka(void)", "new": "rd_kafka_changed(void)", "why": "to be seen"}
+
+
+def test_a_change_of_the_recipe_is_compiled_into_a_library_of_its_own(project: Project) -> None:
+    plain, _ = project.build()
+    project.recipe["changes"] = [CHANGE]
+    changed, _ = project.build()
+    assert changed != plain
+    assert b"rd_kafka_changed" in (changed / "lib" / "librdkafka.a").read_bytes()
+
+
+def test_a_change_that_has_no_place_is_refused_but_for_a_folder_of_the_user(project: Project, tmp_path: Path) -> None:
+    project.recipe["changes"] = [{**CHANGE, "old": "not there"}]
+    assert "rdkafka.c is not what recipe.json changes: to be seen" in project.refusal()
+    folder = project.source(tmp_path / "mine")
+    _, said = project.build(RDKNOTIFY_LIBRDKAFKA_SRC=str(folder))
+    assert "has no place for a change of recipe.json: to be seen" in said
 
 
 def test_a_folder_with_an_old_librdkafka_is_refused(project: Project, tmp_path: Path) -> None:

@@ -26,10 +26,16 @@ MODULES = {
     "oslo.messaging info, its defaults": "notifying",
     "rdknotify send": "notifying",
     "rdknotify send, result each": "notifying",
+    "rdknotify persister": "persisting",
+    "by hand": "persisting",
+    "by hand, orjson": "persisting",
 }
+
+ROLES = {"hold": "holding"}
+"""Roles with a module of their own, for all clients that have them."""
 
 
 def find(name: str, role: str) -> Client:
     """The function of a client; its module, and with it the peer, is imported only now."""
-    roles: dict[str, dict[str, Client]] = import_module(f"benchmarks.clients.{MODULES[name]}").ROLES
+    roles: dict[str, dict[str, Client]] = import_module(f"benchmarks.clients.{ROLES.get(role) or MODULES[name]}").ROLES
     return roles[role][name]

@@ -9,7 +9,7 @@ from benchmarks.harness import Stage
 
 Measure = Callable[[Stage], None]
 
-MODULES = ("throughput", "notifying")
+MODULES = ("throughput", "notifying", "memory")
 """Those with a function ``measure``."""
 
 

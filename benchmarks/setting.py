@@ -13,6 +13,12 @@ SIZE = 200
 BATCH = 1000
 """Records a call, where a client has calls for several; the most that one poll takes."""
 LINGER_MS = 5
+IN_FLIGHT = 100_000
+"""Records that a producer has in flight at most."""
+BATCH_BYTES = 1_000_000
+"""What a request takes of one partition, where a client has such a setting; librdkafka comes with it."""
+FETCH_BYTES = 4 << 20
+"""What is fetched of one partition at a time by the clients without librdkafka: most are faster than with 1 MiB."""
 RUN_TIMEOUT = 300.0
 """Seconds after which a client is killed and the benchmark ends in error."""
 
@@ -23,7 +29,7 @@ def librdkafka_producing(compression: str = "none") -> dict[str, str]:
         "acks": "all",
         "enable.idempotence": "true",
         "linger.ms": str(LINGER_MS),
-        "queue.buffering.max.messages": "100000",
+        "queue.buffering.max.messages": str(IN_FLIGHT),
         "compression.codec": compression,
     }
 

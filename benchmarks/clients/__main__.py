@@ -6,8 +6,11 @@ import json
 import sys
 
 from benchmarks.clients import find
-from benchmarks.clients.base import Job
+from benchmarks.clients.base import Job, solo_speed
 
 if __name__ == "__main__":
     name, role, words = sys.argv[1:]
-    find(name, role)(Job(**json.loads(words)))
+    job, client = Job(**json.loads(words)), find(name, role)
+    if job.busy:
+        job.more["solo"] = solo_speed()
+    client(job)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
 from benchmarks.setting import BATCH, PARTITIONS, SIZE
@@ -32,7 +33,7 @@ class Job:
     rate: int = 0
     """Records a second; 0: as fast as it goes."""
     busy: bool = False
-    """Beside a thread that counts in pure Python."""
+    """Beside a thread that counts in pure Python; ``more["solo"]`` is its speed before there was a client."""
     more: dict[str, Any] = field(default_factory=dict)
     """What only one measure needs."""
 
@@ -65,11 +66,27 @@ def meet(word: str) -> str:
     return sys.stdin.readline().strip()
 
 
+def pauses(job: Job) -> Iterator[float]:
+    """Once for each batch: how many seconds to sleep before it; 0 when it is due, as all are without ``job.rate``."""
+    begun = time.perf_counter()
+    for turn in range(job.records // job.batch):
+        yield max(0.0, begun + turn * job.batch / job.rate - time.perf_counter()) if job.rate else 0.0
+
+
+def turns(job: Job) -> Iterator[str]:
+    """Once for each batch, when it is due: the topic whose turn it is."""
+    for topic, pause in zip(cycle(job.topics), pauses(job), strict=False):
+        if pause:  # even a sleep of no length gives the GIL away
+            time.sleep(pause)
+        yield topic
+
+
 @contextmanager
 def stopwatch(job: Job) -> Iterator[Figures]:
     """Print what the block took when it ends, and whatever it puts into the figures meanwhile.
 
-    With ``job.busy``, a thread counts during the block; ``kept`` is its speed then, of its speed alone just before.
+    With ``job.rate``, ``behind`` is how many seconds later than scheduled the block ended. With ``job.busy``, a thread
+    counts during the block: ``kept`` is its speed then, of its speed alone; its CPU is not the client's.
     """
     figures: Figures = {"records": job.records, "warming": len(job.topics)}
     counter = Counter() if job.busy else None
@@ -77,44 +94,48 @@ def stopwatch(job: Job) -> Iterator[Figures]:
     yield figures
     figures["seconds"], figures["cpu"] = time.perf_counter() - wall, time.process_time() - cpu
     if counter:
-        figures.update(counter.stop())
-        figures["cpu"] -= figures.pop("counter_cpu")
+        speed, counter_cpu = counter.stop()
+        figures["kept"] = speed / job.more["solo"]
+        figures["cpu"] -= counter_cpu
+    if job.rate:
+        figures["behind"] = max(0.0, figures["seconds"] - job.records / job.rate)
     figures["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     tell(figures)
 
 
 class Counter:
-    """A thread that counts in pure Python, first alone for a second, then beside whatever goes on."""
+    """A thread that counts in pure Python from now until :meth:`stop`."""
 
     def __init__(self) -> None:
         self._running = True
         self._count = 0
-        self._cpu = 0.0
-        self._thread = threading.Thread(target=self._run, name="counter")
+        self._thread = threading.Thread(target=self._run, name="counter", daemon=True)
         self._thread.start()
-        self._begun = (self._count, time.perf_counter())
-        time.sleep(SOLO_SECONDS)
-        now = (self._count, time.perf_counter())
-        self._solo = _speed(self._begun, now)
-        self._begun = now
-        self._cpu_begun = self._cpu
+        assert self._thread.ident
+        self._clock = time.pthread_getcpuclockid(self._thread.ident)
+        self._begun = self._now()
 
     def _run(self) -> None:
         while self._running:
             for _ in range(1000):
                 self._count += 1
-            self._cpu = time.thread_time()
 
-    def stop(self) -> Figures:
-        ended = (self._count, time.perf_counter())
-        cpu = self._cpu - self._cpu_begun
+    def _now(self) -> tuple[int, float, float]:
+        return self._count, time.perf_counter(), time.clock_gettime(self._clock)
+
+    def stop(self) -> tuple[float, float]:
+        """Counts a second, and the thread's CPU seconds."""
+        count, wall, cpu = (now - begun for now, begun in zip(self._now(), self._begun, strict=True))
         self._running = False
         self._thread.join()
-        return {"kept": _speed(self._begun, ended) / self._solo, "counter_cpu": cpu}
+        return count / wall, cpu
 
 
-def _speed(begun: tuple[int, float], ended: tuple[int, float]) -> float:
-    return (ended[0] - begun[0]) / (ended[1] - begun[1])
+def solo_speed() -> float:
+    """Counts a second of a :class:`Counter` that has the process to itself."""
+    counter = Counter()
+    time.sleep(SOLO_SECONDS)
+    return counter.stop()[0]
 
 
 def roles(**named: dict[str, Client]) -> dict[str, dict[str, Client]]:

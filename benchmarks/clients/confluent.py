@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import cycle, islice
 from typing import Any
 
 from confluent_kafka import Consumer, Producer
 
-from benchmarks.clients.base import Job, roles, stopwatch
+from benchmarks.clients.base import Job, roles, stopwatch, turns
 from benchmarks.setting import librdkafka_consuming, librdkafka_producing
 
 Report = Callable[[Any, Any], None]
@@ -36,21 +35,21 @@ def _producer(job: Job) -> Iterator[tuple[Producer, Report]]:
 def produce(job: Job) -> None:
     value = job.value
     with _producer(job) as (producer, delivered):
-        for sent in range(job.records):
-            while True:
-                try:
-                    producer.produce(job.topic, value, on_delivery=delivered)
-                    break
-                except BufferError:
-                    producer.poll(0.1)
-            if sent % job.batch == 0:
-                producer.poll(0)
+        for topic in turns(job):
+            for _ in range(job.batch):
+                while True:
+                    try:
+                        producer.produce(topic, value, on_delivery=delivered)
+                        break
+                    except BufferError:
+                        producer.poll(0.1)
+            producer.poll(0)
 
 
 def produce_batch(job: Job) -> None:
     value = job.value
     with _producer(job) as (producer, delivered):
-        for topic in islice(cycle(job.topics), job.records // job.batch):
+        for topic in turns(job):
             wanted = [{"value": value, "callback": delivered} for _ in range(job.batch)]
             while wanted:
                 producer.produce_batch(topic, wanted)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from itertools import cycle, islice
 
 import rdknotify
-from benchmarks.clients.base import Job, roles, stopwatch
+from benchmarks.clients.base import Job, roles, stopwatch, turns
 from benchmarks.setting import librdkafka_consuming, librdkafka_producing
 
 
@@ -19,7 +18,7 @@ def produce(job: Job) -> None:
         pending: deque[rdknotify.Delivery] = deque()
         delivered = 0
         with stopwatch(job):
-            for topic in islice(cycle(job.topics), job.records // job.batch):
+            for topic in turns(job):
                 pending.append(producer.send_batch(topic, values, timeout=60))
                 while pending and pending[0].done():
                     delivered += pending.popleft().result().delivered

@@ -67,6 +67,16 @@ class Beside:
 
 
 @dataclass(frozen=True)
+class Plain:
+    """A measure of which only figures are shown."""
+
+    measure: str
+    title: str
+    text: str
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
 class Scaled:
     """A measure of one size that grows."""
 
@@ -115,7 +125,26 @@ BESIDE = (
     ),
     Beside("persisting", "Into a database", "From Kafka into a table, beside the same loop written by hand."),
 )
-DELAYS = tuple(Column(f"{name}, ms", figure(name), ".2f") for name in ("p50", "p99", "p99.9", "max"))
+LATENCY = Plain(
+    "latency",
+    "Latency",
+    "Sent at a fixed rate whatever happens (open loop); from the moment at which a record was due to the one at which "
+    "it is handled, so that what had to wait for its turn counts (no coordinated omission).",
+    tuple(Column(f"{name}, ms", figure(name), ".2f") for name in ("p50", "p99", "p99.9", "max")),
+)
+MEMORY = Plain(
+    "memory",
+    "Memory while the broker is down",
+    "100,000 records in flight, then a minute in which nothing is taken and more is tried: all of that is refused.",
+    (
+        Column("before, MB", figure("before", MB), ",.1f"),
+        Column("filled, MB", figure("after_fill", MB), ",.1f"),
+        Column("a minute later, MB", figure("after_hold", MB), ",.1f"),
+        Column("growth, MB", figure("growth", MB), ",.1f"),
+        Column("bytes a record", figure("each"), ",.0f"),
+        Column("refused", figure("refused"), ",.0f"),
+    ),
+)
 BYTES = Axis("client CPU, ns a byte", lambda figures: None if (found := cost(figures)) is None else found * 1e3)
 SCALED = (
     Scaled("topics", "Topics", "topics"),
@@ -133,8 +162,9 @@ def build(results: Results) -> list[Section]:
     with mpl.rc_context(fname=plots.STYLE):
         made = [
             *(_beside(results, measure) for measure in BESIDE),
-            _latency(results),
+            _plain(results, LATENCY, latency=plots.latency(results)),
             *(_scaled(results, measure) for measure in SCALED),
+            _plain(results, MEMORY),
         ]
     return [section for section in made if section.tables]
 
@@ -149,13 +179,8 @@ def _beside(results: Results, measure: Beside) -> Section:
     return Section(measure.title, measure.text, shown, _present(drawn))
 
 
-def _latency(results: Results) -> Section:
-    text = (
-        "Sent at a fixed rate whatever happens (open loop); from the moment at which a record was due to the one at "
-        "which it is handled, so that what had to wait for its turn counts (no coordinated omission)."
-    )
-    shown = _table(results, "latency", DELAYS, OURS)
-    return Section("Latency", text, shown, _present({"latency": plots.latency(results)}))
+def _plain(results: Results, measure: Plain, **drawn: bytes | None) -> Section:
+    return Section(measure.title, measure.text, _table(results, measure.measure, measure.columns), _present(drawn))
 
 
 def _scaled(results: Results, measure: Scaled) -> Section:
@@ -196,23 +221,22 @@ def _cell(results: Results, name: str, variant: str, client: str) -> str:
     return f"{speed.median / 1e3:,.0f} k/s, {paid.median:.2f} µs" if speed and paid else MISSING
 
 
-def _table(results: Results, measure: str, columns: tuple[Column, ...], mine: str) -> list[Table]:
-    """A row for each client of each variant: columns, and rates pair by pair."""
+def _table(results: Results, measure: str, columns: tuple[Column, ...], mine: str | None = None) -> list[Table]:
+    """A row for each client of each variant; with ``mine``, its rate and the limit's beside all, pair by pair."""
     variants = results.variants(measure)
     keys = [(variant, client) for variant in variants for client in results.clients(measure, variant)]
+    if not keys:
+        return []
     shown = [column for column in columns if any(results.values(measure, *key, column.quantity) for key in keys)]
-    bases = [base for base in (LIMIT, mine) if any(client == base for _, client in keys)]
-    timed = any(results.values(measure, *key, rate) for key in keys)
-    head = ["client", *(column.title for column in shown)]
-    if timed:
-        head += [f"rate to {LIMIT}'s" if base == LIMIT else f"{base}'s rate to this" for base in bases]
+    bases = [base for base in (LIMIT, mine) if mine and any(client == base for _, client in keys)]
+    head = [*([measure] if any(variants) else []), "client", *(column.title for column in shown)]
+    head += [f"rate to {base}" if base == LIMIT else f"rate of {base} to this" for base in bases]
     rows = []
     for variant, client in keys:
-        cells = [client, *(spread(results.values(measure, variant, client, one.quantity), one.form) for one in shown)]
-        if timed:
-            cells += [_to(results, measure, variant, client, base) for base in bases]
-        rows.append((variant, *cells) if any(variants) else tuple(cells))
-    return [Table((measure, *head) if any(variants) else tuple(head), rows)] if rows else []
+        cells = [spread(results.values(measure, variant, client, one.quantity), one.form) for one in shown]
+        cells += [_to(results, measure, variant, client, base) for base in bases]
+        rows.append((*([variant] if any(variants) else []), client, *cells))
+    return [Table(tuple(head), rows)]
 
 
 def _to(results: Results, measure: str, variant: str, client: str, base: str) -> str:

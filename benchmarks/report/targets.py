@@ -74,9 +74,14 @@ def to(other: str, measure: str, variant: str, quantity: Quantity = rate, client
     return lambda results: Spread.of(results.ratios(measure, variant, client, other, quantity))
 
 
-def of(measure: str, variant: str, quantity: Quantity, client: str = OURS) -> Measured:
-    """Ours by itself."""
-    return lambda results: results.spread(measure, variant, client, quantity)
+def of(measure: str, variant: str | None, quantity: Quantity, client: str = OURS) -> Measured:
+    """One client by itself, in the first variant unless one is named."""
+
+    def measured(results: Results) -> Spread | None:
+        found = [variant] if variant is not None else results.variants(measure)[:1]
+        return results.spread(measure, found[0], client, quantity) if found else None
+
+    return measured
 
 
 def grown(measure: str, role: str, per_size: bool) -> Measured:
@@ -93,7 +98,7 @@ BATCHES, CALLBACKS, CONSUMED = "confluent produce_batch", "confluent produce", "
 DEFAULTS, GETMANY = "confluent consume, its defaults", "aiokafka getmany"
 INFO, BULK, OSLO = "rdknotify info", "rdknotify notify_batch", "oslo.messaging info"
 SEND, WAITED_FOR = "rdknotify send", "rdknotify send, result each, linger {} ms"
-BY_HAND = "by hand"
+HANDLED, BY_HAND = "rdknotify notifications", "by hand"
 PAPER = 50_000
 """Records of 200 bytes a second, one by one, in Kafka's paper (NetDB 2011); 400,000 in batches of 50."""
 NEAR = 0.9
@@ -136,9 +141,11 @@ def _notified() -> Iterator[Target]:
 
 
 def _handled() -> Iterator[Target]:
-    late, idle = of("latency", "10000/s", figure("p99")), of("latency", "idle", figure("p50"))
-    yield Target("P6", "end to end at 10,000/s: p99", "<=", 10, late, ".1f", "ms")
-    yield Target("P6", "end to end, idle: p50", "<=", 3, idle, ".1f", "ms")
+    late, idle = (
+        of("latency", variant, figure(share), HANDLED) for variant, share in (("10000/s", "p99"), ("idle", "p50"))
+    )
+    yield Target("P6", "notification handled, 10,000/s: p99", "<=", 10, late, ".1f", "ms")
+    yield Target("P6", "notification handled, idle: p50", "<=", 3, idle, ".1f", "ms")
 
 
 def _stored() -> Iterator[Target]:
@@ -148,8 +155,8 @@ def _stored() -> Iterator[Target]:
 
 
 def _kept_in_memory() -> Iterator[Target]:
-    held = of("memory", "", lambda figures: figures["after_minute"] / figures["after_fill"])
-    yield Target("P8", "memory with the broker down: after a minute to after the fill", "<=", STAYS, held)
+    held = of("memory", None, lambda figures: figures["after_hold"] / figures["after_fill"])
+    yield Target("P8", "memory, broker down: a minute after the fill to just after it", "<=", STAYS, held)
 
 
 def _scaled() -> Iterator[Target]:

@@ -13,14 +13,14 @@ from support.processes import processes_of
 
 # The pure tests run without a compiler: from a source tree whose extension is not built, they alone are collected.
 BUILT = find_spec("rdknotify._rdknotify") is not None
-pytest_plugins = ["rdknotify.testing.plugin"] if BUILT else []
+pytest_plugins = ["rdknotify.testing.plugin", "support.postgres"] if BUILT else []
 collect_ignore = [] if BUILT else ["broker", "core", "engine", "faces"]
 
 # A shell lets its background jobs ignore SIGINT, and their children inherit that; the tests of Ctrl-C need it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LEFTOVER_TIMEOUT = 10.0
-"""Seconds for the last handles and JVMs to go."""
+"""Seconds for the last handles and servers to go."""
 
 
 def pytest_report_header() -> str:
@@ -38,7 +38,7 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail a run that leaves native handles or JVMs behind, which no single test would notice."""
+    """Fail a run that leaves native handles or servers behind, which no single test would notice."""
     deadline = time.monotonic() + LEFTOVER_TIMEOUT
     while (left := _leftovers()) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -56,4 +56,4 @@ def _leftovers() -> list[str]:
         from rdknotify import _rdknotify
 
         handles = [f"{count} {kind}" for kind, count in _rdknotify.live_handles().items() if count]
-    return handles + [f"process {process} of a LocalKafka" for process in processes_of(os.getpid())]
+    return handles + [f"process {process} of a server" for process in processes_of(os.getpid())]

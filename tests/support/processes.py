@@ -10,9 +10,10 @@ STRICT_PYTHON = [sys.executable, "-X", "dev", "-W", "ignore:This process:Depreca
 
 
 def processes_of(owner: int) -> list[int]:
-    """The live JVMs, and their guards, that the kit started in the process ``owner``: they bear its mark."""
+    """The live servers, and their guards, that the kit started in the process ``owner``: they bear its mark."""
     # -ww: however narrow the terminal is said to be
     command = ["ps", "-ww", "-eo", "pid=,stat=,args="]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    mark = {f"-Drdknotify.owner={owner}", f"--rdknotify.owner={owner}"}  # a JVM's, a PostgreSQL's
     rows = [line.split() for line in listed.splitlines()]
-    return [int(pid) for pid, state, *args in rows if f"-Drdknotify.owner={owner}" in args and state[0] != "Z"]
+    return [int(pid) for pid, state, *args in rows if mark & set(args) and state[0] != "Z"]

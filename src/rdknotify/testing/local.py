@@ -17,7 +17,8 @@ from types import TracebackType
 from rdknotify.errors import ConfigError
 from rdknotify.testing.cluster import Address, KafkaCluster, until
 from rdknotify.testing.jars import LocalKafkaError, find_jars, find_java
-from rdknotify.testing.node import HOST, Node, write_properties
+from rdknotify.testing.node import Node, write_properties
+from rdknotify.testing.process import HOST
 from rdknotify.testing.wire import ClusterView
 
 __all__ = ["LocalKafka"]

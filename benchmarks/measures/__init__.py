@@ -9,7 +9,7 @@ from benchmarks.harness import Stage
 
 Measure = Callable[[Stage], None]
 
-MODULES = ("throughput", "notifying", "memory")
+MODULES = ("throughput", "notifying", "persisting", "memory")
 """Those with a function ``measure``."""
 
 

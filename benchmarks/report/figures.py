@@ -6,6 +6,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from benchmarks.clients.base import Figures
@@ -130,26 +131,44 @@ def sized(variant: str) -> tuple[str, float] | None:
         return None
 
 
-def line(
-    results: Results, measure: str, role: str, client: str, quantity: Quantity, per_size: bool = False
-) -> list[Point]:
-    """How a quantity, or its share for one of the size, goes with the size: from the smallest on."""
+def line(results: Results, measure: str, role: str, client: str, quantity: Quantity) -> list[Point]:
+    """How a quantity goes with the size, from the smallest on."""
     found = []
     for variant in results.variants(measure):
-        size = sized(variant)
-        if size is None or size[0] != role:
-            continue
-        values = results.values(measure, variant, client, quantity)
-        if spread := Spread.of(value / size[1] if per_size else value for value in values):
+        spread = results.spread(measure, variant, client, quantity)
+        if (size := sized(variant)) and size[0] == role and spread:
             found.append(Point(size[1], spread))
     return sorted(found, key=lambda point: point.at)
 
 
-def growth(points: Sequence[Point]) -> float | None:
-    """The highest median in the first."""
-    return max(point.value.median for point in points) / points[0].value.median if len(points) > 1 else None
+def rise(results: Results, measure: str, role: str, client: str, quantity: Quantity) -> Spread | None:
+    """By how much it rises at most from any size to any larger one, round by round."""
+    sizes = {size[1]: variant for variant in results.variants(measure) if (size := sized(variant)) and size[0] == role}
+    found = []
+    for small, large in combinations(sorted(sizes), 2):
+        smaller, larger = (results.series(measure, sizes[size], client) for size in (small, large))
+        if spread := Spread.of(ratios(larger, smaller, quantity)):
+            found.append(spread)
+    return max(found, key=lambda spread: spread.median, default=None)
 
 
-def bend(points: Sequence[Point]) -> float | None:
-    """The first size at which it is no longer flat; None where it stays so."""
-    return next((point.at for point in points if point.value.median > FLAT * points[0].value.median), None)
+@dataclass(frozen=True)
+class Bend:
+    """Where a line is not flat."""
+
+    at: float
+    factor: float
+    """Of what it is at the cheaper neighbour."""
+    neighbour: float
+
+
+def bends(points: Sequence[Point]) -> list[Bend]:
+    """The points that cost more than :data:`FLAT` times their cheaper neighbour."""
+    found = []
+    for index, point in enumerate(points):
+        neighbours = [*points[max(0, index - 1) : index], *points[index + 1 : index + 2]]
+        cheapest = min(neighbours, key=lambda other: other.value.median, default=point)
+        factor = point.value.median / cheapest.value.median
+        if factor > FLAT:
+            found.append(Bend(point.at, factor, cheapest.at))
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -143,15 +144,13 @@ HISTOGRAM_UNITS = 1000.0
 """Histograms count microseconds, what is shown are milliseconds."""
 
 
-def scaling(results: Results, measure: str, axis: Axis, size: str, per_size: bool = False) -> bytes | None:
+def scaling(results: Results, measure: str, axis: Axis, size: str) -> bytes | None:
     """A line for each client, a panel for each role."""
-    roles = dict.fromkeys(role for role, _ in results.sizes(measure))
+    roles = [role for role, count in Counter(role for role, _ in results.sizes(measure)).items() if count > 1]
     clients = results.clients(measure)
     shade = colours(clients)
-    lines = {
-        role: {name: line(results, measure, role, name, axis.quantity, per_size) for name in clients} for role in roles
-    }
-    if not any(found for by_client in lines.values() for found in by_client.values()):
+    lines = {role: {name: line(results, measure, role, name, axis.quantity) for name in clients} for role in roles}
+    if not roles:
         return None
     figure, panels = _figure(len(roles), 2.9)
     for panel, (role, by_client) in zip(panels, lines.items(), strict=True):

@@ -15,7 +15,7 @@ from benchmarks.report.figures import (
     MISSING,
     Quantity,
     Results,
-    bend,
+    bends,
     cost,
     figure,
     line,
@@ -84,7 +84,6 @@ class Scaled:
     title: str
     size: str
     axis: Axis = COSTS
-    per_size: bool = False
 
 
 SPEED = (Column(RATES.title, RATES.quantity, ",.0f"), Column(COSTS.title, COSTS.quantity, ".2f"))
@@ -145,11 +144,14 @@ MEMORY = Plain(
         Column("refused", figure("refused"), ",.0f"),
     ),
 )
-BYTES = Axis("client CPU, ns a byte", lambda figures: None if (found := cost(figures)) is None else found * 1e3)
+BYTES = Axis(
+    "client CPU, ns a byte",
+    lambda figures: None if (found := cost(figures, of="bytes")) is None else found * 1e3,
+)
 SCALED = (
     Scaled("topics", "Topics", "topics"),
     Scaled("partitions", "Partitions", "partitions"),
-    Scaled("payload", "Payload", "bytes a record", BYTES, per_size=True),
+    Scaled("payload", "Payload", "bytes a record", BYTES),
     Scaled("batch", "Batch", "records a call"),
     Scaled("threads", "Producing threads", "threads", RATES),
     Scaled("members", "Members of a group", "members", RATES),
@@ -185,7 +187,7 @@ def _plain(results: Results, measure: Plain, **drawn: bytes | None) -> Section:
 
 def _scaled(results: Results, measure: Scaled) -> Section:
     name = measure.measure
-    drawn = plots.scaling(results, name, measure.axis, measure.size, measure.per_size)
+    drawn = plots.scaling(results, name, measure.axis, measure.size)
     roles = dict.fromkeys(role for role, _ in results.sizes(name))
     shown = [_by_size(results, name, role, measure) for role in roles]
     text = " ".join(sentence for role in roles for sentence in _bends(results, role, measure))
@@ -193,25 +195,23 @@ def _scaled(results: Results, measure: Scaled) -> Section:
 
 
 def _bends(results: Results, role: str, measure: Scaled) -> Iterator[str]:
-    """Where the cost is no longer flat, ours and the limit's."""
-    if measure.axis is RATES:
-        return
-    for client in (OURS, LIMIT):
-        points = line(results, measure.measure, role, client, measure.axis.quantity, measure.per_size)
-        if len(points) > 1:
-            where = bend(points)
-            found = "stays flat" if where is None else f"is more than {FLAT} times the first from {where:,.0f} on"
-            yield f"{role}, {client}: {found}."
+    """Where the cost of ours is not flat."""
+    points = line(results, measure.measure, role, OURS, measure.axis.quantity)
+    if measure.axis is not RATES and len(points) > 1:
+        found = [f"{bend.factor:.2f} times at {bend.at:,.0f} as at {bend.neighbour:,.0f}" for bend in bends(points)]
+        flat = f"nowhere more than {FLAT} times a neighbour's"
+        yield f"{role}: the cost of {OURS} is {', '.join(found) or flat}."
 
 
 def _by_size(results: Results, name: str, role: str, measure: Scaled) -> Table:
-    clients = results.clients(name)
-    rows = []
-    for variant in results.variants(name):
-        size = sized(variant)
-        if size and size[0] == role:
-            cells = (_cell(results, name, variant, client) for client in clients)
-            rows.append((f"{size[1]:,.0f}", *cells))
+    of_role = [variant for variant in results.variants(name) if (size := sized(variant)) and size[0] == role]
+    clients = [
+        client for client in results.clients(name) if any(client in results.clients(name, one) for one in of_role)
+    ]
+    rows = [
+        (variant.removeprefix(f"{role} "), *(_cell(results, name, variant, client) for client in clients))
+        for variant in of_role
+    ]
     return Table((f"{role}: {measure.size}", *clients), rows)
 
 
@@ -228,7 +228,7 @@ def _table(results: Results, measure: str, columns: tuple[Column, ...], mine: st
     if not keys:
         return []
     shown = [column for column in columns if any(results.values(measure, *key, column.quantity) for key in keys)]
-    bases = [base for base in (LIMIT, mine) if mine and any(client == base for _, client in keys)]
+    bases = [base for base in (LIMIT, mine) if base and mine and any(client == base for _, client in keys)]
     head = [*([measure] if any(variants) else []), "client", *(column.title for column in shown)]
     head += [f"rate to {base}" if base == LIMIT else f"rate of {base} to this" for base in bases]
     rows = []

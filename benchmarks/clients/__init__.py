@@ -20,6 +20,12 @@ MODULES = {
     "confluent poll": "confluent",
     "confluent consume": "confluent",
     "confluent consume, its defaults": "confluent",
+    "confluent asyncio": "confluent_asyncio",
+    "aiokafka": "aiokafka",
+    "aiokafka send": "aiokafka",
+    "kafka-python": "kafka_python",
+    "oslo.messaging kafka": "notifying",
+    "java perf-test": "java",
     "rdknotify info": "notifying",
     "rdknotify notify_batch": "notifying",
     "oslo.messaging info": "notifying",
@@ -31,7 +37,13 @@ MODULES = {
     "by hand, orjson": "persisting",
 }
 
-ROLES = {"hold": "holding"}
+ROLES = {
+    "hold": "holding",
+    "produce_in_threads": "scaling",
+    "share": "scaling",
+    "latency_send": "latency",
+    "latency_receive": "latency",
+}
 """Roles with a module of their own, for all clients that have them."""
 
 

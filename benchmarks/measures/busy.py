@@ -1,0 +1,44 @@
+"""Beside a thread that counts in pure Python: the client's rate, and how much of its speed that thread keeps (P2)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from benchmarks.clients import OURS
+from benchmarks.clients.base import Figures
+from benchmarks.harness import Stage
+
+PRODUCERS = {
+    OURS: 500_000,
+    "confluent produce_batch": 100_000,
+    "confluent produce": 100_000,
+    "aiokafka": 100_000,
+    "kafka-python": 20_000,
+}
+"""With the records of a run flat out."""
+CONSUMERS = {OURS: 1_000_000, "confluent consume": 250_000}
+RATE = 50_000
+RATE_SECONDS = 2
+TURN = 500
+"""Records that are due at a time, which is every 10 ms; nobody sleeps for less while another thread has the GIL."""
+
+
+def measure(stage: Stage) -> None:
+    flat_out = {
+        client: partial(_produce, stage, client, stage.plan.records(records)) for client, records in PRODUCERS.items()
+    }
+    stage.alternate("busy", "flat out", flat_out)
+    due = stage.plan.records(RATE * RATE_SECONDS)
+    on_schedule = {client: partial(_produce, stage, client, due, rate=RATE, batch=TURN) for client in PRODUCERS}
+    stage.alternate("busy", f"{RATE}/s", on_schedule)
+    with stage.backlog(stage.plan.records(max(CONSUMERS.values()))) as topic:
+        consumers = {
+            client: partial(stage.consume, client, stage.job(topic, stage.plan.records(records), busy=True))
+            for client, records in CONSUMERS.items()
+        }
+        stage.alternate("busy", "consume flat out", consumers)
+
+
+def _produce(stage: Stage, client: str, records: int, **more: int) -> Figures:
+    with stage.topic() as topic:
+        return stage.produce(client, stage.job(topic, records, busy=True, **more))

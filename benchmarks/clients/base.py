@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import cycle, pairwise
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.setting import BATCH, PARTITIONS, SIZE
 
-SOLO_SECONDS = 1.0
+SOLO_MOMENTS, SOLO_MOMENT = 7, 0.1
+"""How often, and for how many seconds, the counting thread is looked at while it is alone."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def stopwatch(job: Job) -> Iterator[Figures]:
     """Print what the block took when it ends, and whatever it puts into the figures meanwhile.
 
     With ``job.rate``, ``behind`` is how many seconds later than scheduled the block ended. With ``job.busy``, a thread
-    counts during the block: ``kept`` is its speed then, of its speed alone; its CPU is not the client's.
+    counts during the block: ``kept`` is its speed then, of its speed alone, and ``starved`` the part of the time for
+    which it had no CPU, because the broker or another had it. Its CPU is not the client's.
     """
     figures: Figures = {"records": job.records, "warming": len(job.topics)}
     counter = Counter() if job.busy else None
@@ -94,7 +98,7 @@ def stopwatch(job: Job) -> Iterator[Figures]:
     yield figures
     figures["seconds"], figures["cpu"] = time.perf_counter() - wall, time.process_time() - cpu
     if counter:
-        speed, counter_cpu = counter.stop()
+        speed, counter_cpu, figures["starved"] = counter.stop()
         figures["kept"] = speed / job.more["solo"]
         figures["cpu"] -= counter_cpu
     if job.rate:
@@ -113,29 +117,44 @@ class Counter:
         self._thread.start()
         assert self._thread.ident
         self._clock = time.pthread_getcpuclockid(self._thread.ident)
-        self._begun = self._now()
+        self._starved = self._without_cpu()  # reading a file gives the GIL away: first here, last at the end
+        self._begun = self.now()
 
     def _run(self) -> None:
         while self._running:
             for _ in range(1000):
                 self._count += 1
 
-    def _now(self) -> tuple[int, float, float]:
+    def now(self) -> tuple[int, float, float]:
+        """Counts, seconds, CPU seconds of the thread."""
         return self._count, time.perf_counter(), time.clock_gettime(self._clock)
 
-    def stop(self) -> tuple[float, float]:
-        """Counts a second, and the thread's CPU seconds."""
-        count, wall, cpu = (now - begun for now, begun in zip(self._now(), self._begun, strict=True))
+    def _without_cpu(self) -> float:
+        """Seconds in which the thread could run but others had the CPUs; 0 where the kernel does not say."""
+        try:
+            told = Path(f"/proc/self/task/{self._thread.native_id}/schedstat").read_text()
+        except FileNotFoundError:
+            return 0.0
+        return int(told.split()[1]) / 1e9
+
+    def stop(self) -> tuple[float, float, float]:
+        """Counts a second, the thread's CPU seconds, and for which part of the time others had its CPU."""
+        count, wall, cpu = (now - begun for now, begun in zip(self.now(), self._begun, strict=True))
+        starved = (self._without_cpu() - self._starved) / wall
         self._running = False
         self._thread.join()
-        return count / wall, cpu
+        return count / wall, cpu, starved
 
 
 def solo_speed() -> float:
-    """Counts a second of a :class:`Counter` that has the process to itself."""
+    """Counts a second of a :class:`Counter` that has the process to itself: the median of some moments."""
     counter = Counter()
-    time.sleep(SOLO_SECONDS)
-    return counter.stop()[0]
+    seen = [counter.now()]
+    for _ in range(SOLO_MOMENTS):
+        time.sleep(SOLO_MOMENT)
+        seen.append(counter.now())
+    counter.stop()
+    return median((after[0] - before[0]) / (after[1] - before[1]) for before, after in pairwise(seen))
 
 
 def roles(**named: dict[str, Client]) -> dict[str, dict[str, Client]]:

@@ -20,7 +20,7 @@ from libc.stdint cimport int64_t, uint8_t
 
 __all__ = [
     "Batch", "Client", "Consumer", "Delivery", "MockCluster", "Producer", "Record",
-    "features", "kafka_error", "live_handles", "murmur2", "version", "wait_events",
+    "compose", "features", "kafka_error", "live_handles", "murmur2", "version", "wait_events",
 ]
 
 # One module, because a static librdkafka allows only one; one part a subject. Each part uses only parts above it.
@@ -29,6 +29,7 @@ include "core/errors.pxi"
 include "core/service.pxi"
 include "core/jobs.pxi"
 include "core/convert.pxi"
+include "core/envelope.pxi"
 include "core/client.pxi"
 include "core/partition.pxi"
 include "core/producer.pxi"

@@ -46,6 +46,14 @@ def kafka_error(
     """The KafkaError, or the subclass a caller would branch on, for a ``rd_kafka_resp_err_t``."""
 
 def murmur2(key: bytes) -> int: ...
+def compose(
+    publisher_id: object, event_type: object, priority: object, payload: bytes, context: bytes
+) -> tuple[str, bytes] | None:
+    """``(message id, wire form)`` of a notification made now; None if one of the names is no text, or needs escaping.
+
+    ``payload`` and ``context`` are JSON without control characters, as orjson writes it. The form is that of
+    ``rdknotify.envelope.encode_new``.
+    """
 
 @disjoint_base
 class Client:

@@ -42,6 +42,10 @@ __all__ = [
 ]
 
 VERSION = "2.0"
+_dumps = orjson.dumps
+
+Compose = Callable[[Any, Any, Any, bytes, bytes], "tuple[str, bytes] | None"]
+"""Names, and the JSON of payload and context, to a message id and a wire form; None if a name needs escaping."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +102,32 @@ def encode(notification: Notification) -> bytes:
 
 
 def encode_new(
-    publisher_id: str | None, event_type: str, wire_priority: str, payload: Any, context: Any = None
+    publisher_id: str | None,
+    event_type: str,
+    wire_priority: str,
+    payload: Any,
+    context: Any = None,
+    compose: Compose | None = None,
 ) -> tuple[str, bytes]:
     """The message id and wire form of a notification made now; faster than ``encode(new_notification(...))``.
 
     ``wire_priority`` is upper case. ``context``: a dict is sent as it is; of an object (a RequestContext)
-    what its ``redacted_copy()``, where it has one, returns from ``to_dict()``. Raises EnvelopeError. Safe in
-    threads and after fork.
+    what its ``redacted_copy()``, where it has one, returns from ``to_dict()``. ``compose``: the core's, which does
+    what it can of this twice as fast. Raises EnvelopeError. Safe in threads and after fork.
     """
+    fields = context if type(context) is dict else _context_fields(context)
+    if compose is not None:
+        try:
+            payload_text = _dumps(payload, to_primitive, _PASS)
+            context_text = _dumps(fields, to_primitive, _PASS) if fields else b"{}"
+        except TypeError:
+            pass
+        else:
+            # orjson writes null for NaN and infinity, too.
+            if (b"null" not in payload_text and b"null" not in context_text) or _exact((payload, fields)):
+                made = compose(publisher_id, event_type, wire_priority, payload_text, context_text)
+                if made is not None:
+                    return made
     message_id, unique_id = _new_ids()
     return message_id, _wrap(
         {
@@ -116,7 +138,7 @@ def encode_new(
             "payload": payload,
             "timestamp": _now(),
             "_unique_id": unique_id,
-            "_context": context if type(context) is dict else _context_fields(context),
+            "_context": fields,
         }
     )
 
@@ -280,14 +302,14 @@ _PLAIN = frozenset({str, int, bool, type(None)})
 
 def _wrap(message: dict[str, Any]) -> bytes:
     try:
-        text = orjson.dumps(message, to_primitive, _PASS)
+        text = _dumps(message, to_primitive, _PASS)
     except TypeError:
         text = _standard_dumps(message)
     else:
         # orjson writes null for NaN and infinity, too.
         if b"null" in text and not _exact(message.values()):
             text = _standard_dumps(message)
-    return b'{"oslo.version":"2.0","oslo.message":' + orjson.dumps(text.decode()) + b"}"
+    return b'{"oslo.version":"2.0","oslo.message":' + _dumps(text.decode()) + b"}"
 
 
 def _exact(values: Iterable[Any]) -> bool:

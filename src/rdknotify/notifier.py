@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from rdknotify import topics as names
+from rdknotify._rdknotify import compose
 from rdknotify.client import Closing, deadline_after, remaining
 from rdknotify.envelope import encode_new
 from rdknotify.errors import ConfigError, QueueFull, Timeout
@@ -73,7 +74,7 @@ def _method(priority: str) -> Callable[[Notifier, Any, str, Any], str]:
     wire_priority = priority.upper()
 
     def notify(self: Notifier, ctxt: Any, event_type: str, payload: Any) -> str:
-        message_id, value = encode_new(self.publisher_id, event_type, wire_priority, payload, ctxt)
+        message_id, value = encode_new(self.publisher_id, event_type, wire_priority, payload, ctxt, compose)
         ledger = self._ledger
         for topic in self._topics[priority]:
             ledger.pending.append((self._producer.send(topic, value), topic, message_id, event_type))
@@ -141,9 +142,10 @@ class Notifier(Closing):
         """
         if priority not in self._topics:
             raise ConfigError(f"priority={priority!r}: must be one of {', '.join(self._topics)}")
+        wire_priority = priority.upper()
         event_types, message_ids, values = [], [], []
         for event_type, payload in events:
-            message_id, value = encode_new(self.publisher_id, event_type, priority.upper(), payload, ctxt)
+            message_id, value = encode_new(self.publisher_id, event_type, wire_priority, payload, ctxt, compose)
             event_types.append(event_type)
             message_ids.append(message_id)
             values.append(value)

@@ -144,6 +144,12 @@ MEMORY = Plain(
         Column("refused", figure("refused"), ",.0f"),
     ),
 )
+REBALANCE = Plain(
+    "rebalance",
+    "Rebalances",
+    "How long members of a group get nothing when one joins, leaves or dies.",
+    (),
+)
 BYTES = Axis(
     "client CPU, ns a byte",
     lambda figures: None if (found := cost(figures, of="bytes")) is None else found * 1e3,
@@ -167,6 +173,7 @@ def build(results: Results) -> list[Section]:
             _plain(results, LATENCY, latency=plots.latency(results)),
             *(_scaled(results, measure) for measure in SCALED),
             _plain(results, MEMORY),
+            _plain(results, REBALANCE),
         ]
     return [section for section in made if section.tables]
 

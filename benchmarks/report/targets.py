@@ -85,7 +85,7 @@ def of(measure: str, variant: str | None, quantity: Quantity, client: str = OURS
 
 
 BATCHES, CALLBACKS, CONSUMED = "confluent produce_batch", "confluent produce", "confluent consume"
-DEFAULTS, GETMANY = "confluent consume, its defaults", "aiokafka getmany"
+DEFAULTS, GETMANY = "confluent consume, its defaults", "aiokafka"
 INFO, BULK, OSLO = "rdknotify info", "rdknotify notify_batch", "oslo.messaging info"
 SEND, WAITED_FOR = "rdknotify send", "rdknotify send, result each, linger {} ms"
 HANDLED, BY_HAND = "rdknotify notifications", "by hand"

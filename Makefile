@@ -10,7 +10,7 @@ STAMP := .venv/installed
 export RDKNOTIFY_CACHE ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-fast test-pythons test-oslo check bench bench-quick bench-oslo wheel clean
+.PHONY: help build demo test test-fast test-pythons test-oslo check bench bench-quick bench-docs bench-oslo wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -66,6 +66,9 @@ bench: build ## beside the limit in C and the peers, with a report; KAFKA=host:p
 
 bench-quick: build ## the same once with few records: shows that all of it works
 	@$(BIN)/python -m benchmarks --quick --output build/benchmarks/quick $(if $(KAFKA),--kafka $(KAFKA))
+
+bench-docs: build ## docs/benchmarks.md and docs/scaling.md from the newest results of make bench
+	@$(BIN)/python -m benchmarks.report --docs
 
 bench-oslo: build ## oslo.messaging with its own Kafka driver and with ours; KAFKA=host:port on that broker
 	@$(BIN)/python -m benchmarks.oslo $(if $(KAFKA),--kafka $(KAFKA))

@@ -106,8 +106,13 @@ BESIDE = (
     Beside(
         "busy",
         "Beside a busy thread",
-        "A thread counts in pure Python in the client's process. Kept: its speed meanwhile, of its speed alone.",
-        columns=(Column(KEPT.title, KEPT.quantity, ".0f"),),
+        "A thread counts in pure Python in the client's process; it keeps some of the speed that it has alone. The "
+        "broker takes its part, too: without CPU is the part of the time in which others had all of them.",
+        columns=(
+            Column(KEPT.title, KEPT.quantity, ".1f"),
+            Column("it was without CPU, %", figure("starved", 100), ".1f"),
+            Column("behind schedule, s", figure("behind"), ".2f"),
+        ),
         axes=(RATES, KEPT),
     ),
     Beside(

@@ -163,10 +163,10 @@ class Stage:
             finally:
                 process.kill()
 
-    def produce(self, client: str, job: Job) -> Figures:
+    def produce(self, client: str, job: Job, role: str = "produce") -> Figures:
         """A run whose records are counted on the log. Raises Failed when any is missing or twice."""
         before = on_logs(job.topics, self.brokers, job.partitions)
-        figures = self.run(client, "produce", job)
+        figures = self.run(client, role, job)
         stored = on_logs(job.topics, self.brokers, job.partitions) - before
         if stored != (sent := job.records + figures["warming"]):
             raise Failed(f"{client}: {stored} records on the log, {sent} were sent")
@@ -234,13 +234,16 @@ def go(process: subprocess.Popen[str], word: str = "") -> None:
 
 
 def _limit_words(role: str, job: Job) -> list[str]:
-    if role == "produce":
-        numbers = [job.records, job.size, job.batch, job.partitions]
-        config = librdkafka_producing(job.compression)
-    else:
-        numbers = [job.records, job.batch]
-        config = librdkafka_consuming(job.group)
-    return [job.brokers, job.topic, *map(str, numbers), *(f"{name}={value}" for name, value in config.items())]
+    phases = ",".join(f"{rate}:{records}" for rate, records in job.more.get("phases", ()))
+    words: dict[str, list[object]] = {
+        "produce": [job.records, job.size, job.batch, job.partitions],
+        "consume": [job.records, job.batch],
+        "latency_send": [phases, job.size],
+        "latency_receive": [phases, job.batch],
+    }
+    producing = role in ("produce", "latency_send")
+    config = librdkafka_producing(job.compression) if producing else librdkafka_consuming(job.group)
+    return [job.brokers, job.topic, *map(str, words[role]), *(f"{name}={value}" for name, value in config.items())]
 
 
 def on_log(topic: str, brokers: str, partitions: int = PARTITIONS) -> int:

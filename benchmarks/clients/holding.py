@@ -118,6 +118,7 @@ def _filled(job: Job, send: Send, send_one: Send) -> Figures:
     figures["after_hold"] = _memory()
     figures |= {"records": job.records + further, "further": further, "refused": refused, "samples": samples}
     meet("held")
+    figures["delivering"] = {"records": figures["records"], "begun": (time.perf_counter(), time.process_time())}
     return figures
 
 
@@ -140,6 +141,8 @@ def _memory() -> int:
 
 
 def _tell(figures: Figures, delivered: int, failed: int) -> None:
+    wall, cpu = figures["delivering"].pop("begun")
+    figures["delivering"] |= {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     tell({**figures, "warming": 1, "delivered": delivered, "failed": failed, "peak": peak})
 

@@ -11,19 +11,24 @@ from benchmarks.setting import librdkafka_consuming, librdkafka_producing
 
 def produce(job: Job) -> None:
     """`send_batch`; the outcome of every record is looked at."""
-    values = [job.value] * job.batch
     with rdknotify.Producer(f"kafka://{job.brokers}", config=librdkafka_producing(job.compression)) as producer:
-        for warming in [producer.send(topic, values[0]) for topic in job.topics]:
+        for warming in [producer.send(topic, job.value) for topic in job.topics]:
             warming.result(30)
-        pending: deque[rdknotify.Delivery] = deque()
-        delivered = 0
         with stopwatch(job):
-            for topic in turns(job):
-                pending.append(producer.send_batch(topic, values, timeout=60))
-                while pending and pending[0].done():
-                    delivered += pending.popleft().result().delivered
-            delivered += sum(delivery.result(60).delivered for delivery in pending)
+            delivered = deliver(producer, job)
     assert delivered == job.records, f"{delivered} of {job.records} delivered"
+
+
+def deliver(producer: rdknotify.Producer, job: Job) -> int:
+    """Send the job's records and wait for their outcomes; returns how many were delivered."""
+    values = [job.value] * job.batch
+    pending: deque[rdknotify.Delivery] = deque()
+    delivered = 0
+    for topic in turns(job):
+        pending.append(producer.send_batch(topic, values, timeout=60))
+        while pending and pending[0].done():
+            delivered += pending.popleft().result().delivered
+    return delivered + sum(delivery.result(60).delivered for delivery in pending)
 
 
 def consuming(job: Job) -> dict[str, str]:

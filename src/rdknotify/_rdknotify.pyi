@@ -23,6 +23,7 @@ __all__ = [
     "MockCluster",
     "Producer",
     "Record",
+    "compose",
     "features",
     "kafka_error",
     "live_handles",

@@ -44,7 +44,7 @@ class Option:
         unit: seconds, bytes or records; empty for a pure number or text.
         property: the librdkafka property that it sets, in milliseconds where that ends in ``.ms``.
         oslo: its name in ``[oslo_messaging_kafka]``, accepted everywhere; the same one unless given.
-        oslo_default: its default in the driver of oslo.messaging, where that is another one.
+        oslo_default: its default in the driver of oslo.messaging, where its group, or rdknotify, has another.
         older: spellings that are accepted with a DeprecationWarning.
         none: what an explicit None means; empty where None only means "the default".
         instead: the option that replaced this one, which then gives a DeprecationWarning.
@@ -110,7 +110,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     # -- producer
     Option(
-        name="linger", oslo="producer_batch_timeout", type=float, default=0.005, oslo_default=0.001, unit="seconds",
+        name="linger", oslo="producer_batch_timeout", type=float, default=0.001, oslo_default=0.001, unit="seconds",
         roles=_PRODUCER, property="linger.ms", minimum=0, maximum=900,
         help="How long a record waits for others to share a request with.",
     ),
@@ -373,7 +373,7 @@ def _markdown_row(option: Option) -> tuple[str, ...]:
     if option.older:
         text += f" Older: {', '.join(f'`{name}`' for name in option.older)}."
     default = "" if option.default is None else f"`{_shown(option.default)}`"
-    if option.oslo_default is not None:
+    if option.oslo_default not in (None, option.default):
         default += f"; oslo: `{_shown(option.oslo_default)}`"
     return (
         f"`{option.name}`",

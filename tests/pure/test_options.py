@@ -59,7 +59,7 @@ def test_defaults(role: Role) -> None:
 
 def test_what_the_roles_promise() -> None:
     producer, consumer = resolve("kafka://h", "producer").conf, resolve("kafka://h", "consumer").conf
-    assert (producer["enable.idempotence"], producer["acks"], producer["linger.ms"]) == ("true", "all", "5")
+    assert (producer["enable.idempotence"], producer["acks"], producer["linger.ms"]) == ("true", "all", "1")
     assert producer["message.timeout.ms"] == "120000"
     assert (consumer["enable.auto.commit"], consumer["enable.auto.offset.store"]) == ("false", "false")
     assert consumer["partition.assignment.strategy"] == "cooperative-sticky"
@@ -152,7 +152,7 @@ def test_owned_properties_are_refused_with_the_reason(name: str, role: Role) -> 
         ("producer", {"max_in_flight": 1e300}, "within 1.."),
         ("producer", {"compression_codec": "brotli"}, "one of none, gzip, snappy, lz4, zstd"),
         ("producer", {"compression_codec": 3}, "text is needed"),
-        ("producer", {"delivery_timeout": 0.004}, "more than linger=0.005"),
+        ("producer", {"delivery_timeout": 0.004, "linger": 0.005}, "more than linger=0.005"),
         ("producer", {"connect_timeout": 0}, "at least 0.001 seconds"),
         ("consumer", {"enable_auto_commit": "perhaps"}, "true or false is needed"),
         ("consumer", {"start": "middle"}, "one of earliest, latest"),
@@ -204,7 +204,7 @@ def test_none_and_empty_text_mean_the_default_unless_none_is_a_value() -> None:
     given = {"ssl_cafile": "", "linger": None, "connect_timeout": None}
     settings = resolve("kafka://h", "producer", given)
     assert "ssl.ca.location" not in settings.conf
-    assert settings.values["linger"] == 0.005
+    assert settings.values["linger"] == 0.001
     assert settings.values["connect_timeout"] is None
     assert resolve("kafka://h?connect_timeout=", "producer").values["connect_timeout"] is None
 

@@ -126,7 +126,7 @@ class Stage:
         try:
             on_logs(names, self.brokers, partitions)
         except KafkaError as error:
-            if error.name != "NOT_LEADER_FOR_PARTITION":
+            if error.name not in ("NOT_LEADER_FOR_PARTITION", "UNKNOWN_LEADER_EPOCH"):
                 raise
             return None
         return True

@@ -13,12 +13,12 @@ PRODUCERS = {
     "confluent produce_batch": 100_000,
     "confluent produce": 100_000,
     "aiokafka": 100_000,
-    "kafka-python": 20_000,
+    "kafka-python": 10_000,
 }
 """With the records of a run flat out."""
 CONSUMERS = {OURS: 1_000_000, "confluent consume": 250_000}
 RATE = 50_000
-RATE_SECONDS = 2
+RATE_SECONDS = 1.5
 TURN = 500
 """Records that are due at a time, which is every 10 ms; nobody sleeps for less while another thread has the GIL."""
 
@@ -28,7 +28,7 @@ def measure(stage: Stage) -> None:
         client: partial(_produce, stage, client, stage.plan.records(records)) for client, records in PRODUCERS.items()
     }
     stage.alternate("busy", "flat out", flat_out)
-    due = stage.plan.records(RATE * RATE_SECONDS)
+    due = stage.plan.records(int(RATE * RATE_SECONDS))
     on_schedule = {client: partial(_produce, stage, client, due, rate=RATE, batch=TURN) for client in PRODUCERS}
     stage.alternate("busy", f"{RATE}/s", on_schedule)
     with stage.backlog(stage.plan.records(max(CONSUMERS.values()))) as topic:

@@ -26,6 +26,18 @@ def producer(job: Job) -> AIOKafkaProducer:
     )
 
 
+def consumer(job: Job) -> AIOKafkaConsumer:
+    """As :func:`producer`."""
+    return AIOKafkaConsumer(
+        job.topic,
+        bootstrap_servers=job.brokers,
+        group_id=job.group,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=FETCH_BYTES,
+    )
+
+
 async def _produce_batches(job: Job) -> None:
     """The application fills batches and chooses partitions; one future for a batch."""
     value, most = job.value, max(1, IN_FLIGHT // job.batch)
@@ -69,15 +81,7 @@ async def _settle(pending: Pending, most: int) -> None:
 
 
 async def _consume(job: Job) -> None:
-    reader = AIOKafkaConsumer(
-        job.topic,
-        bootstrap_servers=job.brokers,
-        group_id=job.group,
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        max_partition_fetch_bytes=FETCH_BYTES,
-    )
-    async with reader:
+    async with consumer(job) as reader:
         taken = 0
         while not taken:
             taken = sum(map(len, (await reader.getmany(timeout_ms=1000, max_records=1)).values()))

@@ -26,6 +26,17 @@ def producer(job: Job) -> KafkaProducer:
     )
 
 
+def consumer(job: Job) -> KafkaConsumer:
+    return KafkaConsumer(
+        job.topic,
+        bootstrap_servers=job.brokers,
+        group_id=job.group,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=FETCH_BYTES,
+    )
+
+
 def produce(job: Job) -> None:
     """`send`, a future for each record."""
     value = job.value
@@ -51,15 +62,7 @@ def _settle(pending: deque[Any], most: int) -> None:
 
 def consume(job: Job) -> None:
     """`poll`, twice as fast as the iterator."""
-    reader = KafkaConsumer(
-        job.topic,
-        bootstrap_servers=job.brokers,
-        group_id=job.group,
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        max_partition_fetch_bytes=FETCH_BYTES,
-    )
-    with closing(reader):
+    with closing(consumer(job)) as reader:
         taken = 0
         while not taken:
             taken = sum(map(len, reader.poll(timeout_ms=1000, max_records=1).values()))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from support.main_job import Kafka, Sender
     from support.oslo_services import Services
 
 
@@ -24,3 +25,13 @@ def oslo(kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ser
     if kafka.managed:
         kafka.heal()  # what ends now may have something to deliver
     services.close()
+
+
+@pytest.fixture
+def sender(kafka: Kafka, topic: str) -> Iterator[Sender]:
+    """Sends Nova's notifications to 8 partitions and keeps their ids."""
+    from support.main_job import Sender
+
+    sender = Sender(kafka, topic)
+    yield sender
+    sender.close()

@@ -6,16 +6,17 @@ import json
 import logging
 import sys
 
-from rdknotify import Persister, SQLiteSink
+from rdknotify import Persister, PostgresSink, SQLiteSink
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(message)s")
     job = json.loads(sys.argv[1])
+    database = job["database"]
     persister = Persister(
         job["url"],
         job["topics"],
         group=job["group"],
-        sink=SQLiteSink(job["database"]),
+        sink=PostgresSink(database) if database.startswith("postgresql:") else SQLiteSink(database),
         batch_size=1000,
         max_wait=0.2,
         config=job["config"],

@@ -20,6 +20,9 @@ from rdknotify.testing.process import HOST, GuardedProcess, reserve_port
 
 __all__ = ["LocalPostgres", "LocalPostgresError", "find_postgres"]
 
+DEBIAN = Path("/usr/lib/postgresql")
+"""Where Debian's packages are, by version."""
+
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 10.0
 """Seconds of grace before a server that ought to stop is killed."""
@@ -43,7 +46,7 @@ def find_postgres() -> Path:
     """The folder of ``initdb`` and ``postgres``: in ``PATH``, else the newest of Debian's packages."""
     on_path = shutil.which("initdb")
     folders = [Path(on_path).resolve().parent] if on_path else []
-    versions = Path("/usr/lib/postgresql").glob("*/bin")
+    versions = DEBIAN.glob("*/bin")
     folders += sorted(versions, key=lambda folder: float(re.sub(r"[^\d.]", "", folder.parent.name) or 0), reverse=True)
     for folder in folders:
         if (folder / "postgres").exists() and (folder / "initdb").exists():
@@ -71,6 +74,13 @@ class LocalPostgres:
         self._user = _ROOTS_SERVANT if os.geteuid() == 0 else None
         self._password = secrets.token_hex(8)
         self._databases = 0
+
+    @property
+    def folder(self) -> Path:
+        """Where the data and the log are, until :meth:`close`."""
+        if self._folder is None:
+            raise LocalPostgresError("this LocalPostgres is closed or was not started: start() it")
+        return self._folder
 
     @property
     def dsn(self) -> str:
@@ -134,11 +144,11 @@ class LocalPostgres:
         self.close()
 
     def _dsn(self, database: str) -> str:
-        if self._folder is None:
-            raise LocalPostgresError("this LocalPostgres is closed or was not started: start() it")
+        assert self.folder
         return f"postgresql://{_USER}:{self._password}@{HOST}:{self._port}/{database}"
 
     def _end(self, number: signal.Signals, timeout: float) -> None:
+        assert self.folder
         if self._process.running:
             self._process.send(number)
         if not self._process.wait(timeout):

@@ -6,7 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ FAMILIES = {
     "aiokafka": ("#2a8f57", "#7cc49c"),
     "kafka-python": ("#b7860b", "#dcb653"),
     "oslo": ("#7d4fa8", "#b495d0"),
-    "Java": ("#8a5a44", "#bf9a89"),
+    "java": ("#8a5a44", "#bf9a89"),
     "": ("#7f7f7f", "#a8a8a8", "#c9c9c9"),
 }
 """Shades of the clients whose names begin so."""
@@ -43,10 +43,12 @@ class Axis:
 
     title: str
     quantity: Quantity
+    cut: float | None = None
+    """Bars of more than so many times the shortest are cut: what is small could not be told apart."""
 
 
 RATES = Axis(RATE, lambda figures: None if (found := rate(figures)) is None else found / 1e3)
-COSTS = Axis(COST, cost)
+COSTS = Axis(COST, cost, cut=12)
 
 
 def colours(clients: Iterable[str]) -> dict[str, str]:
@@ -69,11 +71,16 @@ def bars(results: Results, measure: str, variant: str, axes: Sequence[Axis] = (R
     shade = colours(results.clients(measure))
     figure, columns = _figure(len(shown), 0.9 + 0.3 * len(clients), sharey=True)
     for column, axis in zip(columns, shown, strict=True):
-        for place, client in enumerate(clients):
-            if found := results.spread(measure, variant, client, axis.quantity):
-                _bar(column, place, found, shade[client])
+        spreads = {client: results.spread(measure, variant, client, axis.quantity) for client in clients}
+        found = [spread for spread in spreads.values() if spread]
+        end = 1.18 * max(spread.high for spread in found)
+        if axis.cut:
+            end = min(end, axis.cut * min(spread.median for spread in found))
+        for place, (client, spread) in enumerate(spreads.items()):
+            if spread:
+                _bar(column, place, spread, shade[client], end)
         column.set_title(axis.title)
-        column.set_xlim(0, 1.18 * column.dataLim.xmax)
+        column.set_xlim(0, end)
         column.grid(visible=False, axis="y")
         column.tick_params(axis="y", length=0)
     columns[0].set_yticks(range(len(clients)), clients)
@@ -83,12 +90,15 @@ def bars(results: Results, measure: str, variant: str, axes: Sequence[Axis] = (R
     return _png(figure)
 
 
-def _bar(column: Axes, place: int, found: Spread, shade: str) -> None:
+def _bar(column: Axes, place: int, found: Spread, shade: str, end: float) -> None:
+    text = f"{found.median:,.{0 if found.median >= 100 else 1 if found.median >= 10 else 2}f}"
     column.barh(place, found.median, height=0.62, color=shade)
+    if 1.12 * found.high > end:
+        column.text(end, place, f"{text} » ", va="center", ha="right", fontsize=8, color="white")
+        return
     if found.runs > 1:
         column.plot([found.low, found.high], [place, place], color="#111111", linewidth=1, marker="|", markersize=5)
-    text = f" {found.median:,.{0 if found.median >= 100 else 1 if found.median >= 10 else 2}f}"
-    column.text(found.high, place, text, va="center", fontsize=8)
+    column.text(found.high, place, f" {text}", va="center", fontsize=8)
 
 
 def latency(results: Results) -> bytes | None:
@@ -159,7 +169,7 @@ def scaling(results: Results, measure: str, axis: Axis, size: str) -> bytes | No
                 _line(panel, points, client, shade[client])
         sizes = sorted({point.at for points in by_client.values() for point in points})
         panel.set_title(role)
-        panel.set_xscale("log")
+        panel.set_xscale("linear" if _even(sizes) else "log")
         panel.set_yscale("log")
         panel.set_xticks(sizes, [_short(at) for at in sizes])
         panel.xaxis.set_minor_locator(NullLocator())
@@ -171,6 +181,11 @@ def scaling(results: Results, measure: str, axis: Axis, size: str) -> bytes | No
     panels[0].set_ylabel(axis.title)
     _legend(figure, panels)
     return _png(figure)
+
+
+def _even(sizes: Sequence[float]) -> bool:
+    """Whether all steps are the same, of more than one."""
+    return len({after - before for before, after in pairwise(sizes)}) == 1 and len(sizes) > 2
 
 
 def _line(panel: Axes, points: Sequence[Point], client: str, shade: str) -> None:

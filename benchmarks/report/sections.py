@@ -152,8 +152,16 @@ MEMORY = Plain(
 REBALANCE = Plain(
     "rebalance",
     "Rebalances",
-    "How long members of a group get nothing when one joins, leaves or dies.",
-    (),
+    "A group of so many members, 64 partitions, 2,000 records/s: it forms, a member joins, leaves, is killed (the "
+    "broker misses it after 6 s). Settled: until every partition has its owner for good. Partitions paused, and records "
+    "were delayed, by more than 0.1 s. No record was lost.",
+    (
+        Column("settled, s", figure("settled"), ".2f"),
+        Column("longest pause, s", figure("pause"), ".2f"),
+        Column("partitions paused", figure("paused"), ",.0f"),
+        Column("records delayed", figure("delayed"), ",.0f"),
+        Column("records twice", figure("duplicates"), ",.0f"),
+    ),
 )
 BYTES = Axis(
     "client CPU, ns a byte",

@@ -153,8 +153,8 @@ REBALANCE = Plain(
     "rebalance",
     "Rebalances",
     "A group of so many members, 64 partitions, 2,000 records/s: it forms, a member joins, leaves, is killed (the "
-    "broker misses it after 6 s). Settled: until every partition has its owner for good. Partitions paused, and records "
-    "were delayed, by more than 0.1 s. No record was lost.",
+    "broker misses it after 6 s). Settled: until every partition has its owner for good. Paused and delayed: by more "
+    "than 0.1 s. No record was lost.",
     (
         Column("settled, s", figure("settled"), ".2f"),
         Column("longest pause, s", figure("pause"), ".2f"),

@@ -6,6 +6,7 @@ oslo.messaging installed, sends the same cases through ``encode_new`` and lets o
 11 were equal.
 """
 
+import itertools
 import json
 import math
 import os
@@ -27,7 +28,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rdknotify import envelope
-from rdknotify.envelope import Notification, decode, encode, encode_new, new_notification
+from rdknotify.envelope import Notification, decode, decode_flat, encode, encode_new, new_notification
 from rdknotify.errors import EnvelopeError
 from rdknotify.topics import notification_topic
 
@@ -394,23 +395,25 @@ def without(name: str) -> dict[str, Any]:
     ],
 )
 def test_a_poison_record_is_an_error_that_says_why_and_shows_nothing(value: bytes, says: str) -> None:
-    for form in (value, memoryview(value), bytearray(value)):
+    for form, read in itertools.product((value, memoryview(value), bytearray(value)), (decode, decode_flat)):
         with pytest.raises(EnvelopeError) as caught:
-            decode(form)
+            read(form)
         assert says in str(caught.value)
         assert "hunter2" not in str(caught.value) and len(str(caught.value)) < 80
 
 
 @given(st.binary() | JSON_VALUES.map(lambda value: json.dumps(value).encode()))
 def test_nothing_but_an_envelope_error_comes_out(value: bytes) -> None:
-    with pytest.raises(EnvelopeError):
-        decode(value)
+    for read in (decode, decode_flat):
+        with pytest.raises(EnvelopeError):
+            read(value)
 
 
 @given(st.text() | JSON_VALUES.map(json.dumps))
 def test_nothing_but_an_envelope_error_comes_out_of_the_inner_text(text: str) -> None:
-    with pytest.raises(EnvelopeError):
-        decode(wrapped(text))
+    for read in (decode, decode_flat):
+        with pytest.raises(EnvelopeError):
+            read(wrapped(text))
 
 
 def test_the_liberal_part() -> None:
@@ -427,3 +430,21 @@ def test_ordinary_values_take_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> N
     for line in NOVA:
         assert decode(encode_new("p", "e", "INFO", line["payload"])[1]).payload == line["payload"]
     assert orjson.loads(encode_new("p", "e", "INFO", {"at": datetime(2024, 1, 1), "id": UUID(int=1)})[1])
+
+
+@given(JSON_VALUES)
+def test_flat_is_the_same_with_the_payload_as_text(payload: Any) -> None:
+    value = encode_new("p", "e", "INFO", payload)[1]
+    whole = decode(value)
+    *names, text = decode_flat(value)
+    assert names == [whole.message_id, whole.timestamp, whole.publisher_id, whole.event_type, whole.priority]
+    assert json.loads(text) == without_nan(whole.payload)
+
+
+def without_nan(value: Any) -> Any:
+    """As columns of JSON need it."""
+    if isinstance(value, dict):
+        return {key: without_nan(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

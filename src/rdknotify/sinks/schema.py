@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import orjson
-
 from rdknotify import envelope
 from rdknotify.errors import ConfigError
 
@@ -92,23 +90,7 @@ class Schema:
 
 
 def _notification(record: Record) -> Row:
-    found = envelope.decode(record.value or b"")
-    return (
-        found.message_id,
-        found.timestamp,
-        found.publisher_id,
-        found.event_type,
-        found.priority,
-        _json(found.payload),
-    )
-
-
-def _json(payload: Any) -> str:
-    # Of decoded JSON, orjson refuses long integers and lone surrogates only; NaN becomes null, as JSON columns need.
-    try:
-        return orjson.dumps(payload).decode()
-    except TypeError:
-        return json.dumps(payload, separators=(",", ":"))
+    return envelope.decode_flat(record.value or b"")
 
 
 def _raw(record: Record) -> Row:

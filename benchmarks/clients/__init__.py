@@ -41,6 +41,8 @@ ROLES = {
     "hold": "holding",
     "produce_in_threads": "scaling",
     "share": "scaling",
+    "stream": "regrouping",
+    "members": "regrouping",
     "latency_send": "latency",
     "latency_receive": "latency",
 }

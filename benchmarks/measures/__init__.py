@@ -9,7 +9,7 @@ from benchmarks.harness import Stage
 
 Measure = Callable[[Stage], None]
 
-MODULES = ("throughput", "busy", "notifying", "latency", "persisting", "scaling", "memory")
+MODULES = ("throughput", "busy", "notifying", "latency", "persisting", "scaling", "memory", "rebalance")
 """Those with a function ``measure``."""
 
 

@@ -32,6 +32,8 @@ FAMILIES = {
 """Shades of the clients whose names begin so."""
 STYLE = Path(__file__).parent / "templates" / "plots.mplstyle"
 WIDTH = 9.0
+LEGEND_WIDTH = 2.2
+"""Inches, also of a name in the legend."""
 QUANTILES = (0.5, 0.9, 0.99, 0.999, 0.9999)
 RATE = "thousand records/s"
 COST = "client CPU, µs a record"
@@ -233,7 +235,12 @@ def _figure(columns: int, height: float, rows: int = 1, sharey: bool = False) ->
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
     labels = (zip(*reversed(panel.get_legend_handles_labels()), strict=True) for panel in panels)
     named = dict(chain.from_iterable(labels))
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=min(4, len(named)))
+    figure.legend(
+        named.values(),
+        named.keys(),
+        loc="outside lower center",
+        ncols=min(len(named), int(figure.get_figwidth() / LEGEND_WIDTH)),
+    )
 
 
 def _png(figure: Figure) -> bytes:

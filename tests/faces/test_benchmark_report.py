@@ -149,6 +149,9 @@ def test_the_documentation_is_made_again_in_place_of_the_earlier(results: Result
     assert all(0 < png.stat().st_size < 100_000 for png in images.iterdir())
     assert "| send | `send_batch`, 200 bytes | 2.00 (1.00 to 9.00) | 500,000 | 50,000 |" in pages[1].read_text()
     assert "Not measured in this run." in pages[1].read_text()
+    for made in pages:
+        heads = re.findall(r"^(.*)\n\|.*\n\| ---", made.read_text(), re.MULTILINE)
+        assert heads and set(heads) == {""}  # what follows a line of text directly is no table
 
 
 def test_a_record_on_the_log_is_its_value_and_what_the_format_adds() -> None:

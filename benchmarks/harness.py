@@ -7,6 +7,7 @@ A measure (``benchmarks/measures``) is a function of a :class:`Stage`; it runs c
 from __future__ import annotations
 
 import json
+import os
 import select
 import subprocess
 import sys
@@ -274,6 +275,8 @@ def build_limit() -> Path:
     archives = sorted(str(path) for path in (prefix / "lib").glob("*.a"))
     libraries = [f"-l{name}" for name in info["libraries"]]
     source = str(ROOT / "benchmarks" / "limit.c")
-    command = ["cc", "-O3", f"-I{prefix / 'include'}", source, *archives, *libraries, "-o", str(program)]
+    fresh = program.with_suffix(f".{os.getpid()}")  # another benchmark may be running the old one
+    command = ["cc", "-O3", f"-I{prefix / 'include'}", source, *archives, *libraries, "-o", str(fresh)]
     subprocess.run(command, check=True)
+    fresh.replace(program)
     return program

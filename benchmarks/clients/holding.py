@@ -6,7 +6,6 @@ it is asked for.
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +14,7 @@ import confluent_kafka
 import psutil
 
 import rdknotify
-from benchmarks.clients.base import Figures, Job, meet, roles, tell
+from benchmarks.clients.base import Figures, Job, meet, peak, roles, tell
 from benchmarks.setting import librdkafka_producing
 
 PARTS = 10
@@ -143,8 +142,7 @@ def _memory() -> int:
 def _tell(figures: Figures, delivered: int, failed: int) -> None:
     wall, cpu = figures["delivering"].pop("begun")
     figures["delivering"] |= {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    tell({**figures, "warming": 1, "delivered": delivered, "failed": failed, "peak": peak})
+    tell({**figures, "warming": 1, "delivered": delivered, "failed": failed, "peak": peak()})
 
 
 ROLES = roles(hold={"rdknotify": rdknotify_holds, "confluent produce": confluent_holds})

@@ -29,6 +29,8 @@ __all__ = ["Counts", "Listener"]
 
 log = logging.getLogger(__name__)
 
+_Read = tuple[Record, "Notification | EnvelopeError"]
+
 
 @dataclass(slots=True)
 class _Outcome:
@@ -165,10 +167,13 @@ class Listener(service.Service):
         """Hand out and settle; false if there was nothing, or it could not be committed before and waits."""
         if not records:
             return False
-        if not self._settle_after and not self._intake.commit(positions(records)):
+        read: list[_Read] = []
+        if self._settle_after:
+            read += map(_read, records)
+        elif not self._intake.commit(positions(records), meanwhile=lambda: read.extend(map(_read, records))):
             self._collector.put_back(records)
             return False
-        outcome = self._in_one_call(records) if self._batch else self._one_by_one(records)
+        outcome = self._in_one_call(read) if self._batch else self._one_by_one(read)
         # If this raises, nothing may be committed.
         if outcome.again:
             self._intake.requeue(outcome.again)
@@ -177,14 +182,15 @@ class Listener(service.Service):
             self._intake.commit(positions(outcome.seen))
         return True
 
-    def _one_by_one(self, records: list[Record]) -> _Outcome:
+    def _one_by_one(self, read: list[_Read]) -> _Outcome:
         outcome = _Outcome()
-        for record in records:
+        for record, found in read:
             if self._settle_after and self.stopping:
                 break  # not committed: the next owner gets them
             outcome.seen.append(record)
-            notification = self._decode(record, outcome)
-            if notification is not None and self._wanted_again(record, notification):
+            if isinstance(found, EnvelopeError):
+                self._refuse(record, found, outcome)
+            elif self._wanted_again(record, found):
                 outcome.again.append(record)
         return outcome
 
@@ -196,28 +202,29 @@ class Listener(service.Service):
             return self._settle_after
         return self._judge(result)
 
-    def _in_one_call(self, records: list[Record]) -> _Outcome:
-        outcome = _Outcome(seen=records)
-        decoded = [(record, self._decode(record, outcome)) for record in records]
-        pairs = [(record, notification) for record, notification in decoded if notification is not None]
-        notifications = [notification for _, notification in pairs]
+    def _in_one_call(self, read: list[_Read]) -> _Outcome:
+        outcome = _Outcome(seen=[record for record, _ in read])
+        records: list[Record] = []
+        notifications: list[Notification] = []
+        for record, found in read:
+            if isinstance(found, EnvelopeError):
+                self._refuse(record, found, outcome)
+            else:
+                records.append(record)
+                notifications.append(found)
         try:
             results = self._dispatcher.dispatch_batch(notifications) if notifications else []
         except Exception as error:
-            self._log_failure(error, [record for record, _ in pairs], notifications)
-            outcome.again = [record for record, _ in pairs] if self._settle_after else []
+            self._log_failure(error, records, notifications)
+            outcome.again = records if self._settle_after else []
         else:
-            outcome.again = [record for (record, _), result in zip(pairs, results, strict=True) if self._judge(result)]
+            outcome.again = [record for record, result in zip(records, results, strict=True) if self._judge(result)]
         return outcome
 
-    def _decode(self, record: Record, outcome: _Outcome) -> Notification | None:
-        try:
-            return decode(record.value or b"")
-        except EnvelopeError as error:
-            self.counts.poison += 1
-            outcome.poison.append(record)
-            outcome.reasons.append(f"not a notification: {error}")
-            return None
+    def _refuse(self, record: Record, error: EnvelopeError, outcome: _Outcome) -> None:
+        self.counts.poison += 1
+        outcome.poison.append(record)
+        outcome.reasons.append(f"not a notification: {error}")
 
     def _judge(self, result: NotificationResult) -> bool:
         """Count an endpoint's answer; true if the record is to be seen again."""
@@ -250,6 +257,13 @@ class Listener(service.Service):
             "it will be tried again" if self._settle_after else "it is committed and not tried again",
             exc_info=error,
         )
+
+
+def _read(record: Record) -> _Read:
+    try:
+        return record, decode(record.value or b"")
+    except EnvelopeError as error:
+        return record, error
 
 
 def _subscription(names: Sequence[str], priorities: Iterable[str], vhost: str | None) -> list[str]:

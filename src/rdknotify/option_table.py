@@ -110,9 +110,9 @@ OPTIONS: tuple[Option, ...] = (
     ),
     # -- producer
     Option(
-        name="linger", oslo="producer_batch_timeout", type=float, default=0.001, oslo_default=0.001, unit="seconds",
+        name="linger", oslo="producer_batch_timeout", type=float, default=0.0, oslo_default=0.001, unit="seconds",
         roles=_PRODUCER, property="linger.ms", minimum=0, maximum=900,
-        help="How long a record waits for others to share a request with.",
+        help="How long a record waits to share a request; what comes while one is in flight shares the next anyway.",
     ),
     Option(
         name="producer_batch_size", type=int, default=16384, unit="records",

@@ -59,7 +59,7 @@ def test_defaults(role: Role) -> None:
 
 def test_what_the_roles_promise() -> None:
     producer, consumer = resolve("kafka://h", "producer").conf, resolve("kafka://h", "consumer").conf
-    assert (producer["enable.idempotence"], producer["acks"], producer["linger.ms"]) == ("true", "all", "1")
+    assert (producer["enable.idempotence"], producer["acks"], producer["linger.ms"]) == ("true", "all", "0")
     assert producer["message.timeout.ms"] == "120000"
     assert (consumer["enable.auto.commit"], consumer["enable.auto.offset.store"]) == ("false", "false")
     assert consumer["partition.assignment.strategy"] == "cooperative-sticky"
@@ -204,7 +204,7 @@ def test_none_and_empty_text_mean_the_default_unless_none_is_a_value() -> None:
     given = {"ssl_cafile": "", "linger": None, "connect_timeout": None}
     settings = resolve("kafka://h", "producer", given)
     assert "ssl.ca.location" not in settings.conf
-    assert settings.values["linger"] == 0.001
+    assert settings.values["linger"] == 0.0
     assert settings.values["connect_timeout"] is None
     assert resolve("kafka://h?connect_timeout=", "producer").values["connect_timeout"] is None
 

@@ -87,7 +87,7 @@ def _config(job: Job) -> dict[str, str]:
         "message.timeout.ms": "600000",
     }
     if job.more.get("linger"):
-        config |= {"linger.ms": "900000", "batch.num.messages": "1000000", "batch.size": str(2**31 - 1)}
+        config |= {"linger.ms": "300000", "batch.num.messages": "1000000", "batch.size": str(2**31 - 1)}
     return config
 
 

@@ -240,7 +240,8 @@ class Consumer(Closing):
 
     def _poll(self, limit: int, deadline: float) -> Batch:
         while True:
-            self._seek_back()
+            if self._rewind:
+                self._seek_back()
             self._answer_rebalance()
             batch = self._new_batch()
             try:

@@ -124,6 +124,19 @@ def test_a_regex_finds_topics_old_and_new_within_about_a_second(mock, producer, 
     assert {name for name, _ in found} == {topic, "recent"}
 
 
+def test_a_resumed_partition_is_fetched_at_once(producer, join, topic):
+    member = join(**{"fetch.wait.max.ms": "100"})
+    mine = member.assigned(4)
+    for _ in range(4):
+        member.client.pause(mine)
+        time.sleep(0.3)  # until no fetch is on its way any more
+        producer.send(topic, b"v").result(10)
+        begun = time.monotonic()
+        member.client.resume(mine)
+        member.records(1)
+        assert time.monotonic() - begun < 0.4
+
+
 def test_pause_and_resume(producer, join, topic):
     member = join()
     mine = member.assigned(4)

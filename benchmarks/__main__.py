@@ -42,7 +42,9 @@ def main(address: str | None, quick: bool, only: str, output: Path) -> None:
         setting = describe()
         try:
             for name in names:
+                started = time.monotonic()
                 measures.load(name)(stage)
+                click.echo(f"{name}: {time.monotonic() - started:.0f} s", err=True)
         except Failed as failure:
             sys.exit(f"benchmark failed: {failure}")
         finally:

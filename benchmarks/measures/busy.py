@@ -13,12 +13,11 @@ PRODUCERS = {
     "confluent produce_batch": 100_000,
     "confluent produce": 100_000,
     "aiokafka": 100_000,
-    "kafka-python": 10_000,
 }
 """With the records of a run flat out."""
-CONSUMERS = {OURS: 1_000_000, "confluent consume": 250_000}
+CONSUMERS = {OURS: 500_000, "confluent consume": 250_000}
 RATE = 50_000
-RATE_SECONDS = 1.5
+RATE_SECONDS = 1.0
 TURN = 500
 """Records that are due at a time, which is every 10 ms; nobody sleeps for less while another thread has the GIL."""
 

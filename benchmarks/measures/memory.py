@@ -17,7 +17,7 @@ from benchmarks.clients.base import Figures, Job
 from benchmarks.harness import Failed, Stage, ended, go, reached
 from rdknotify.testing import LocalKafka
 
-CLIENTS = (OURS, "confluent produce")
+CLIENTS = (OURS,)
 RECORDS = 100_000
 DOWN_SECONDS = 60.0
 QUICK_DOWN_SECONDS = 3.0

@@ -14,10 +14,10 @@ from rdknotify import Consumer
 from rdknotify.envelope import decode
 
 CLIENTS = {
-    "rdknotify info": 200_000,
-    "oslo.messaging info": 60_000,
-    "oslo.messaging info, its defaults": 40_000,
-    "rdknotify notify_batch": 300_000,
+    "rdknotify info": 150_000,
+    "oslo.messaging info": 40_000,
+    "oslo.messaging info, its defaults": 30_000,
+    "rdknotify notify_batch": 200_000,
 }
 BULK_SIZE = 50
 """As the Kafka paper's batches."""

@@ -20,7 +20,7 @@ from benchmarks.setting import BUILD
 from rdknotify import Notifier
 from rdknotify.testing.postgres import LocalPostgres, LocalPostgresError, find_postgres
 
-RECORDS = 100_000
+RECORDS = 50_000
 BATCH = 5000
 """Rows in a transaction: the persister's default."""
 LOOPS = {OURS: "rdknotify persister", "by hand": "by hand", "by hand, orjson": "by hand, orjson"}

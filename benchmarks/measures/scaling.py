@@ -28,8 +28,8 @@ ROUNDS = 3
 class Load:
     """What is sent by each run at one point of a curve, and how much of it is read."""
 
-    sent: int = 200_000
-    read: int = 600_000
+    sent: int = 150_000
+    read: int = 400_000
     topics: int = 1
     partitions: int = PARTITIONS
     size: int = SIZE
@@ -46,7 +46,7 @@ class Curve:
     points: Mapping[int, Load]
 
 
-BYTES = 50_000_000
+BYTES = 30_000_000
 EVERYBODY = {
     "producers": (LIMIT, OURS, "confluent produce_batch"),
     "consumers": (LIMIT, OURS, "confluent consume"),
@@ -56,7 +56,7 @@ CURVES = (
         "topics",
         (OURS, "confluent produce_batch"),
         (OURS, "confluent consume"),
-        {count: Load(topics=count, partitions=1, batch=100, read=2_000_000) for count in (1, 10, 100, 1000)},
+        {count: Load(topics=count, partitions=1, batch=100, read=1_000_000) for count in (1, 10, 100, 1000)},
     ),
     Curve("partitions", points={count: Load(partitions=count) for count in (1, 10, 100)}, **EVERYBODY),
     Curve(

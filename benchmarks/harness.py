@@ -189,8 +189,8 @@ class Stage:
         click.echo(f"{time.strftime('%H:%M:%S')} {label}, {number}: {client} {rate}", err=True)
 
     def alternate(self, measure: str, variant: str, clients: Mapping[str, Callable[[], Figures]]) -> None:
-        """All clients in turn, round by round; the first round warms all up and is not counted."""
-        first = 1 if self.plan.quick else 0
+        """All clients in turn, round by round; a measure's first round warms all up and is not counted."""
+        first = 1 if self.plan.quick or any(run.measure == measure for run in self.runs) else 0
         for number in range(first, self.plan.runs + 1):
             for client, run in clients.items():
                 figures = run()

@@ -87,7 +87,8 @@ cdef extern from *:
 cdef enum:
     SLICE_US = 100_000               # how long a wait goes without looking at signals
     TOPIC_REFRESH_US = 1_000_000     # how old the picture of a topic's partitions may be ...
-    TOPIC_RETRY_US = 2_000           # ... and while one has no leader, as at first, when brokers are being connected
+    TOPIC_RETRY_US = 2_000           # ... and while one has no leader
+    TOPIC_FIRST_US = 100_000         # for so long it is always too old: at first, leaders become known one by one
     STICKY_US = 50_000               # a keyless run stays on a partition this long ...
     STICKY_BYTES = 256 * 1024        # ... or for this many bytes (KIP-480, KIP-794)
     MAX_NOTICES = 1000               # logs, errors and statistics kept for the application to take
@@ -120,6 +121,7 @@ cdef struct TopicState:              # how one topic's records choose a partitio
     int32_t capacity
     uint8_t *available               # owned; one a partition: has a leader
     int64_t look_again               # when the picture is too old
+    int64_t known_since              # the first picture
     int32_t sticky
     int64_t sticky_bytes             # what may still go to it
     int64_t sticky_since

@@ -52,6 +52,13 @@ cdef int32_t _keyless(TopicState *t, int64_t size) noexcept nogil:
     t.sticky_bytes -= size
     return t.sticky
 
+cdef int64_t _look_again(TopicState *t, bint complete) noexcept nogil:
+    """When to take the next picture of the leaders."""
+    cdef int64_t now = rdn_now()
+    if complete:
+        return now + TOPIC_REFRESH_US
+    return now - 1 if now - t.known_since < TOPIC_FIRST_US else now + TOPIC_RETRY_US
+
 cdef int32_t _partitioner(
     const rdk.rd_kafka_topic_t *rkt, const void *key, size_t size, int32_t partitions, void *opaque, void *record
 ) noexcept nogil:
@@ -71,8 +78,10 @@ cdef int32_t _partitioner(
         for i in range(partitions):
             t.available[i] = rdk.rd_kafka_topic_partition_available(rkt, i) != 0
             leaders += t.available[i]
+        if t.partitions == 0:
+            t.known_since = rdn_now()
         t.partitions = partitions
-        t.look_again = rdn_now() + (TOPIC_REFRESH_US if leaders == partitions else TOPIC_RETRY_US)
+        t.look_again = _look_again(t, leaders == partitions)
     # What waited for the topic goes to all partitions in turn: it leaves in one burst, and each has a member waiting.
     chosen = _keyed(key, size, partitions) if key != NULL else _keyless(t, STICKY_BYTES)
     pthread_mutex_unlock(&t.lock)

@@ -5,6 +5,7 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_FromStringAndSize
+from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy
@@ -28,6 +29,7 @@ cdef extern from *:
     }
     """
     long rdn_time_text(int64_t *known, char *text)
+    void *memmem(const void *text, size_t size, const void *part, size_t part_size) nogil
 
 
 cdef enum:
@@ -57,9 +59,13 @@ cdef Py_ssize_t FIXED = ID_TEXT + SECOND_TEXT + 6 + ID_BYTES + sum(
     map(len, (START, PUBLISHER, EVENT_TYPE, PRIORITY, PAYLOAD, TIMESTAMP, UNIQUE_ID, CONTEXT, END)))
 
 
-def compose(publisher_id, event_type, priority, bytes payload not None, bytes context not None):
-    """``(message id, wire form)`` of a notification made now, or None if one of the three names needs escaping."""
-    cdef const char *names[3]
+def compose(tuple names not None, payload, bytes payload_json not None, context, bytes context_json not None):
+    """``(message id, wire form)`` of a notification made now, or None if this is not for it.
+
+    ``names`` are publisher id, event type and priority; it is not for names that need escaping, nor for what
+    orjson has written null for although it is none (NaN). The JSON of payload and context stands behind each.
+    """
+    cdef const char *texts[3]
     cdef Py_ssize_t sizes[3]
     cdef Py_ssize_t total = FIXED
     cdef char message_id[ID_TEXT]
@@ -67,29 +73,31 @@ def compose(publisher_id, event_type, priority, bytes payload not None, bytes co
     cdef char *to
     cdef long microseconds
     cdef int i
-    for i, name in enumerate((publisher_id, event_type, priority)):
+    if not _same(payload, payload_json) or not _same(context, context_json):
+        return None
+    for i, name in enumerate(names):
         if type(name) is not str:
             return None
         try:
-            names[i] = PyUnicode_AsUTF8AndSize(name, &sizes[i])
+            texts[i] = PyUnicode_AsUTF8AndSize(name, &sizes[i])
         except UnicodeEncodeError:  # a lone surrogate
             return None
-        if _must_escape(names[i], sizes[i]):
+        if _must_escape(texts[i], sizes[i]):
             return None
         total += sizes[i]
-    total += _escaped_size(payload) + _escaped_size(context)
+    total += _escaped_size(payload_json) + _escaped_size(context_json)
     chance = _chance()
     _uuid(message_id, chance)
     value = PyBytes_FromStringAndSize(NULL, total)
     to = _put(PyBytes_AS_STRING(value), START)
     memcpy(to, message_id, ID_TEXT)
     to = _put(to + ID_TEXT, PUBLISHER)
-    memcpy(to, names[0], sizes[0])
+    memcpy(to, texts[0], sizes[0])
     to = _put(to + sizes[0], EVENT_TYPE)
-    memcpy(to, names[1], sizes[1])
+    memcpy(to, texts[1], sizes[1])
     to = _put(to + sizes[1], PRIORITY)
-    memcpy(to, names[2], sizes[2])
-    to = _escape(_put(to + sizes[2], PAYLOAD), payload)
+    memcpy(to, texts[2], sizes[2])
+    to = _escape(_put(to + sizes[2], PAYLOAD), payload_json)
     to = _put(to, TIMESTAMP)
     microseconds = rdn_time_text(&g_second, g_second_text)
     memcpy(to, g_second_text, SECOND_TEXT)
@@ -98,8 +106,33 @@ def compose(publisher_id, event_type, priority, bytes payload not None, bytes co
         to[i] = HEX[microseconds % 10]
         microseconds //= 10
     to = _hex(_put(to + 6, UNIQUE_ID), chance + ID_BYTES // 2, ID_BYTES // 2)
-    _put(_escape(_put(to, CONTEXT), context), END)
+    _put(_escape(_put(to, CONTEXT), context_json), END)
     return PyUnicode_FromStringAndSize(message_id, ID_TEXT), value
+
+cdef bint _same(value, bytes text) except -1:
+    """Whether orjson has kept everything for certain."""
+    return memmem(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text), b"null", 4) == NULL or _exact(value)
+
+cdef bint _exact(value) except -1:
+    """Whether this is plain JSON, and no number that orjson makes null; orjson's depth is limited, and so is this."""
+    cdef double number
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return True
+    if kind is dict:
+        for each in (<dict> value).values():
+            if not _exact(each):
+                return False
+        return True
+    if kind is list:
+        for each in <list> value:
+            if not _exact(each):
+                return False
+        return True
+    if kind is float:
+        number = value
+        return number - number == 0.0
+    return False
 
 cdef const uint8_t *_chance() except NULL:
     """Random bytes for one notification's ids."""

@@ -48,12 +48,12 @@ def kafka_error(
 
 def murmur2(key: bytes) -> int: ...
 def compose(
-    publisher_id: object, event_type: object, priority: object, payload: bytes, context: bytes
+    names: tuple[object, object, object], payload: object, payload_json: bytes, context: object, context_json: bytes
 ) -> tuple[str, bytes] | None:
-    """``(message id, wire form)`` of a notification made now; None if one of the names is no text, or needs escaping.
+    """``(message id, wire form)`` of a notification made now, in the form of ``rdknotify.envelope.encode_new``.
 
-    ``payload`` and ``context`` are JSON without control characters, as orjson writes it. The form is that of
-    ``rdknotify.envelope.encode_new``.
+    ``names`` are publisher id, event type and priority. None if this is not for it: if one of them is no text or needs
+    escaping, or if the JSON, which must be orjson's, has null for what is not None.
     """
 
 @disjoint_base

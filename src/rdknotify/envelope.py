@@ -46,8 +46,8 @@ __all__ = [
 VERSION = "2.0"
 _dumps = orjson.dumps
 
-Compose = Callable[[Any, Any, Any, bytes, bytes], "tuple[str, bytes] | None"]
-"""Names, and the JSON of payload and context, to a message id and a wire form; None if a name needs escaping."""
+Compose = Callable[[tuple[Any, Any, Any], Any, bytes, Any, bytes], "tuple[str, bytes] | None"]
+"""Names, payload and its JSON, context and its JSON, to a message id and a wire form; None: this is not for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +125,9 @@ def encode_new(
         except TypeError:
             pass
         else:
-            # orjson writes null for NaN and infinity, too.
-            if (b"null" not in payload_text and b"null" not in context_text) or _exact((payload, fields)):
-                made = compose(publisher_id, event_type, wire_priority, payload_text, context_text)
-                if made is not None:
-                    return made
+            made = compose((publisher_id, event_type, wire_priority), payload, payload_text, fields, context_text)
+            if made is not None:
+                return made
     message_id, unique_id = _new_ids()
     return message_id, _wrap(
         {

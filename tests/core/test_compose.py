@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import time
 from datetime import datetime, timezone
+from decimal import Decimal
 from uuid import UUID
 
 import orjson
@@ -57,11 +59,18 @@ def test_nova_notifications_byte_by_byte():
 def test_a_name_that_it_cannot_write_is_left_to_others(name, place):
     given_names = ["p", "e", "INFO"]
     given_names[place] = name
-    assert compose(*given_names, b"{}", b"{}") is None
+    assert compose(tuple(given_names), {}, b"{}", {}, b"{}") is None
+
+
+@pytest.mark.parametrize("value", [math.nan, [math.inf], {"a": [{"b": -math.inf}]}, (None, math.nan), Decimal("NaN")])
+def test_what_orjson_makes_null_is_left_to_others(value):
+    assert compose(("p", "e", "INFO"), value, b"null", {}, b"{}") is None
+    assert compose(("p", "e", "INFO"), {}, b"{}", {"c": value}, b"null") is None
+    assert compose(("p", "e", "INFO"), {"a": [None, 1.5, True, "x"]}, b"null", {}, b"{}") is not None
 
 
 def test_ids_are_random_uuids_and_never_twice():
-    ids = {compose("p", "e", "INFO", b"{}", b"{}")[0] for _ in range(1000)}
+    ids = {compose(("p", "e", "INFO"), {}, b"{}", {}, b"{}")[0] for _ in range(1000)}
     assert len(ids) == 1000
     assert {UUID(text).version for text in ids} == {4}
     assert {UUID(text).variant for text in ids} == {"specified in RFC 4122"}
@@ -69,22 +78,24 @@ def test_ids_are_random_uuids_and_never_twice():
 
 
 def test_a_forked_child_has_other_ids():
-    compose("p", "e", "INFO", b"{}", b"{}")
+    compose(("p", "e", "INFO"), {}, b"{}", {}, b"{}")
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writing, compose("p", "e", "INFO", b"{}", b"{}")[0].encode())
+        os.write(writing, compose(("p", "e", "INFO"), {}, b"{}", {}, b"{}")[0].encode())
         os._exit(0)
     os.waitpid(child, 0)
     theirs = os.read(reading, 100).decode()
     os.close(reading)
     os.close(writing)
-    assert theirs != compose("p", "e", "INFO", b"{}", b"{}")[0]
+    assert theirs != compose(("p", "e", "INFO"), {}, b"{}", {}, b"{}")[0]
 
 
 def test_the_time_is_now_in_utc():
     def timestamp():
-        return orjson.loads(orjson.loads(compose("p", "e", "INFO", b"{}", b"{}")[1])["oslo.message"])["timestamp"]
+        return orjson.loads(orjson.loads(compose(("p", "e", "INFO"), {}, b"{}", {}, b"{}")[1])["oslo.message"])[
+            "timestamp"
+        ]
 
     for _ in range(3):  # within a second and across
         before = datetime.now(timezone.utc).replace(tzinfo=None)

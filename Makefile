@@ -10,7 +10,7 @@ STAMP := .venv/installed
 export RDKNOTIFY_CACHE ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-fast test-pythons test-oslo check bench bench-quick bench-docs bench-oslo wheel clean
+.PHONY: help build demo test test-fast test-pythons test-oslo check bench bench-quick bench-micro bench-docs bench-oslo wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -66,6 +66,10 @@ bench: build ## beside the limit in C and the peers, with a report; KAFKA=host:p
 
 bench-quick: build ## the same once with few records: shows that all of it works
 	@$(BIN)/python -m benchmarks --quick --output build/benchmarks/quick $(if $(KAFKA),--kafka $(KAFKA))
+	@$(BIN)/python -m pytest -q benchmarks/micro
+
+bench-micro: build ## what a URL, an envelope, enqueueing, outcomes and batches cost, without a broker
+	@$(BIN)/python -m pytest benchmarks/micro
 
 bench-docs: build ## docs/benchmarks.md and docs/scaling.md from the newest results of make bench
 	@$(BIN)/python -m benchmarks.report --docs

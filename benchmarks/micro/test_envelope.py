@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from benchmarks.micro.conftest import NOVA
 from benchmarks.oslo.client import PAYLOAD
-from rdknotify.envelope import decode, decode_message, encode, encode_message, encode_new
+from rdknotify._rdknotify import compose
+from rdknotify.envelope import Compose, decode, decode_flat, decode_message, encode, encode_message, encode_new
 
 if TYPE_CHECKING:
     from benchmarks.micro.conftest import Measure
@@ -31,8 +33,9 @@ def payloads(events: Events) -> list[Any]:
     return [payload for *_, payload in events]
 
 
-def test_encode_new(measure: Measure, events: Events) -> None:
-    encoded = measure(len(events), lambda: [encode_new(*event) for event in events])
+@pytest.mark.parametrize("compose", [pytest.param(compose, id="in C"), pytest.param(None, id="in Python")])
+def test_encode_new(measure: Measure, events: Events, compose: Compose | None) -> None:
+    encoded = measure(len(events), lambda: [encode_new(*event, compose=compose) for event in events])
     assert [decode(value).payload for _, value in encoded] == payloads(events)
 
 
@@ -56,3 +59,8 @@ def test_decode(measure: Measure, events: Events, values: list[bytes]) -> None:
 def test_decode_message(measure: Measure, events: Events, values: list[bytes]) -> None:
     decoded = measure(len(values), lambda: [decode_message(value) for value in values])
     assert [message["payload"] for message, _ in decoded] == payloads(events)
+
+
+def test_decode_flat(measure: Measure, events: Events, values: list[bytes]) -> None:
+    decoded = measure(len(values), lambda: [decode_flat(value) for value in values])
+    assert [json.loads(text) for *_, text in decoded] == payloads(events)

@@ -10,14 +10,14 @@ from benchmarks.harness import Stage
 
 PRODUCERS = {
     OURS: 500_000,
-    "confluent produce_batch": 20_000,
-    "confluent produce": 20_000,
+    "confluent produce_batch": 10_000,
+    "confluent produce": 10_000,
     "aiokafka": 50_000,
 }
 """With the records of a run flat out: the peers manage some 10 thousand a second then."""
 CONSUMERS = {OURS: 500_000, "confluent consume": 250_000}
 RATE = 50_000
-DUE = {OURS: 100_000, "confluent produce_batch": 20_000, "confluent produce": 20_000, "aiokafka": 50_000}
+DUE = {OURS: 100_000, "confluent produce_batch": 10_000, "confluent produce": 10_000, "aiokafka": 50_000}
 """Records at that rate; who cannot hold it takes longer for fewer."""
 TURN = 500
 """Records that are due at a time, which is every 10 ms; nobody sleeps for less while another thread has the GIL."""

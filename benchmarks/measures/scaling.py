@@ -21,7 +21,7 @@ from rdknotify.testing import LocalKafka
 
 Runner = Callable[[str, Job], Figures]
 
-ROUNDS = 3
+ROUNDS = 2
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from rdknotify._rdknotify import Producer
+from rdknotify.testing.block import Startable
 from rdknotify.testing.jars import LocalKafkaError
 from rdknotify.testing.wire import ClusterView, ask_metadata
 
@@ -33,7 +34,7 @@ def until(look: Callable[[], _T | None], timeout: float, failure: str, details: 
         time.sleep(PAUSE)
 
 
-class KafkaCluster:
+class KafkaCluster(Startable):
     """A Kafka cluster that answers without TLS or SASL. Not thread-safe.
 
     Attributes:

@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 
 from rdknotify.errors import ConfigError
 from rdknotify.testing.cluster import Address, KafkaCluster, until
@@ -219,15 +218,6 @@ class LocalKafka(KafkaCluster):
         atexit.unregister(self.close)
         if folder is not None and os.getpid() == self._owner:
             shutil.rmtree(folder, ignore_errors=True)
-
-    def __enter__(self) -> LocalKafka:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _may_lead(self, node: int) -> bool:
         return node in self.up

@@ -13,9 +13,9 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 from rdknotify.errors import RdNotifyError
+from rdknotify.testing.block import Startable
 from rdknotify.testing.process import HOST, GuardedProcess, reserve_port
 
 __all__ = ["LocalPostgres", "LocalPostgresError", "find_postgres"]
@@ -54,7 +54,7 @@ def find_postgres() -> Path:
     raise LocalPostgresError("PostgreSQL is missing: install it (Debian: apt install postgresql)")
 
 
-class LocalPostgres:
+class LocalPostgres(Startable):
     """PostgreSQL on a free port of 127.0.0.1, with a password; a context manager. Not thread-safe.
 
     ::
@@ -133,15 +133,6 @@ class LocalPostgres:
         atexit.unregister(self.close)
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None
-
-    def __enter__(self) -> LocalPostgres:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _dsn(self, database: str) -> str:
         assert self.folder

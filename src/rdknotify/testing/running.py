@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from types import TracebackType
 from typing import NoReturn
 
 from rdknotify.errors import ConfigError
@@ -61,15 +60,6 @@ class RunningKafka(KafkaCluster):
 
     def close(self) -> None:
         """Nothing: it goes on without us."""
-
-    def __enter__(self) -> RunningKafka:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _refuse(self, what: str) -> NoReturn:
         raise LocalKafkaError(

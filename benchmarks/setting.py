@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "benchmarks"
@@ -42,4 +43,26 @@ def librdkafka_consuming(group: str) -> dict[str, str]:
         "enable.auto.commit": "false",
         "fetch.queue.backoff.ms": "10",
         "queued.max.messages.kbytes": "65536",
+    }
+
+
+def python_producing(brokers: str, compression: str) -> dict[str, Any]:
+    """For kafka-python, and aiokafka, which took over its names."""
+    return {
+        "bootstrap_servers": brokers,
+        "acks": "all",
+        "enable_idempotence": True,
+        "linger_ms": LINGER_MS,
+        "compression_type": None if compression == "none" else compression,
+    }
+
+
+def python_consuming(brokers: str, group: str) -> dict[str, Any]:
+    """As :func:`python_producing`."""
+    return {
+        "bootstrap_servers": brokers,
+        "group_id": group,
+        "auto_offset_reset": "earliest",
+        "enable_auto_commit": False,
+        "max_partition_fetch_bytes": FETCH_BYTES,
     }

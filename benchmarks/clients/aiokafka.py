@@ -9,33 +9,19 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from benchmarks.clients.base import Job, pauses, roles, stopwatch
-from benchmarks.setting import BATCH_BYTES, FETCH_BYTES, IN_FLIGHT, LINGER_MS
+from benchmarks.setting import BATCH_BYTES, IN_FLIGHT, python_consuming, python_producing
 
 Pending = deque[asyncio.Future[Any]]
 
 
 def producer(job: Job) -> AIOKafkaProducer:
     """To be made in a running loop, and started."""
-    return AIOKafkaProducer(
-        bootstrap_servers=job.brokers,
-        acks="all",
-        enable_idempotence=True,
-        linger_ms=LINGER_MS,
-        max_batch_size=BATCH_BYTES,
-        compression_type=None if job.compression == "none" else job.compression,
-    )
+    return AIOKafkaProducer(**python_producing(job.brokers, job.compression), max_batch_size=BATCH_BYTES)
 
 
 def consumer(job: Job) -> AIOKafkaConsumer:
     """As :func:`producer`."""
-    return AIOKafkaConsumer(
-        job.topic,
-        bootstrap_servers=job.brokers,
-        group_id=job.group,
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        max_partition_fetch_bytes=FETCH_BYTES,
-    )
+    return AIOKafkaConsumer(job.topic, **python_consuming(job.brokers, job.group))
 
 
 async def _produce_batches(job: Job) -> None:

@@ -10,31 +10,20 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka.partitioner import StickyPartitioner
 
 from benchmarks.clients.base import Job, roles, stopwatch, turns
-from benchmarks.setting import BATCH_BYTES, FETCH_BYTES, IN_FLIGHT, LINGER_MS
+from benchmarks.setting import BATCH_BYTES, IN_FLIGHT, python_consuming, python_producing
 
 
 def producer(job: Job) -> KafkaProducer:
     """Connected."""
     return KafkaProducer(
-        bootstrap_servers=job.brokers,
-        acks="all",
-        enable_idempotence=True,
-        linger_ms=LINGER_MS,
+        **python_producing(job.brokers, job.compression),
         batch_size=BATCH_BYTES,
         partitioner=StickyPartitioner(),  # the default looks at all partitions for each record
-        compression_type=None if job.compression == "none" else job.compression,
     )
 
 
 def consumer(job: Job) -> KafkaConsumer:
-    return KafkaConsumer(
-        job.topic,
-        bootstrap_servers=job.brokers,
-        group_id=job.group,
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        max_partition_fetch_bytes=FETCH_BYTES,
-    )
+    return KafkaConsumer(job.topic, **python_consuming(job.brokers, job.group))
 
 
 def produce(job: Job) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from rdknotify.errors import ConfigError
 from rdknotify.testing.cluster import Address, KafkaCluster, until
 from rdknotify.testing.jars import LocalKafkaError, find_jars, find_java
-from rdknotify.testing.node import Node, write_properties
+from rdknotify.testing.node import ExtraListener, Node, write_properties
 from rdknotify.testing.process import HOST
 from rdknotify.testing.wire import ClusterView
 
@@ -33,7 +33,6 @@ _SETTINGS: dict[str, object] = {
     "process.roles": "broker,controller",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "auto.create.topics.enable": "true",
     "num.partitions": 4,
     "group.initial.rebalance.delay.ms": 0,
@@ -53,11 +52,14 @@ _SETTINGS: dict[str, object] = {
     "log.index.size.max.bytes": 1 << 20,
 }
 
+_PROTOCOLS = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
 
 _OURS = (
     "process.roles",
     "node.id",
     "listeners",
+    "advertised.listeners",
+    "listener.security.protocol.map",
     "log.dirs",
     "controller.quorum.voters",
     "controller.listener.names",
@@ -75,7 +77,7 @@ class LocalKafka(KafkaCluster):
 
     Nodes are numbered from 1. No JVM outlives this process, however it ends; data and logs are in a
     temporary folder that :meth:`close` removes. ``config`` has broker settings of every node,
-    ``node_config`` of single ones.
+    ``node_config`` of single ones, ``listeners`` further listeners of every node by name.
     Needs Java and, for the first time, Maven: see :func:`rdknotify.testing.jars.find_jars`.
     """
 
@@ -88,6 +90,7 @@ class LocalKafka(KafkaCluster):
         security: str | None = None,
         config: Mapping[str, object] | None = None,
         node_config: Mapping[int, Mapping[str, object]] | None = None,
+        listeners: Mapping[str, ExtraListener] | None = None,
     ) -> None:
         if nodes not in (1, 3):
             raise ConfigError(f"nodes={nodes!r}: a LocalKafka has 1 or 3 nodes")
@@ -99,9 +102,11 @@ class LocalKafka(KafkaCluster):
         for settings in (self._config, *self._node_config.values()):
             for name in settings.keys() & set(_OURS):
                 raise ConfigError(f"{name}={settings[name]!r}: a LocalKafka sets {name} itself, leave it out")
+        self._listeners = dict(listeners or {})
         self._owner = os.getpid()
         self._folder: Path | None = None
         self._nodes: dict[int, Node] = {}
+        self._advertised: dict[tuple[int, str], int] = {}
         self._command: list[str] = []
 
     @property
@@ -125,6 +130,14 @@ class LocalKafka(KafkaCluster):
     def bootstrap_servers(self) -> str:
         assert self.folder
         return ",".join(f"{HOST}:{node.port}" for node in self._nodes.values())
+
+    def bootstrap_of(self, listener: str) -> str:
+        """``host:port,...`` of one of the further listeners, as clients are told it."""
+        assert self.folder
+        if listener not in self._listeners:
+            known = ", ".join(self._listeners) or "none"
+            raise ConfigError(f"listener={listener!r}: the further listeners are: {known}")
+        return ",".join(f"{HOST}:{self._advertised[node.number, listener]}" for node in self._nodes.values())
 
     def addresses(self) -> list[Address]:
         return [(HOST, self._nodes[number].port) for number in self.up]
@@ -240,20 +253,23 @@ class LocalKafka(KafkaCluster):
         self._command += [f"-Drdknotify.owner={self._owner}", "-cp", f"{find_jars()}/*"]
         self._folder = Path(tempfile.mkdtemp(prefix="rdknotify-kafka-"))
         atexit.register(self.close)
-        self._nodes = {number: Node(number, self._folder / f"node{number}") for number in self.nodes}
+        self._nodes = {number: Node(number, self._folder / f"node{number}", self._listeners) for number in self.nodes}
+        self._advertised = {
+            (node.number, name): listener.advertise(node.number, node.ports[name])
+            for node in self._nodes.values()
+            for name, listener in self._listeners.items()
+        }
         for node in self._nodes.values():
             write_properties(node.properties, self._settings(node))
         self._format(timeout)
 
     def _settings(self, node: Node) -> dict[str, object]:
         replication, in_sync = (1, 1) if self._count == 1 else (3, 2)
-        listener = f"PLAINTEXT://{HOST}:{node.port}"
         voters = (f"{each.number}@{HOST}:{each.controller_port}" for each in self._nodes.values())
         own: dict[str, object] = {
             "node.id": node.number,
             "controller.quorum.voters": ",".join(voters),
-            "listeners": f"{listener},CONTROLLER://{HOST}:{node.controller_port}",
-            "advertised.listeners": listener,
+            **self._listener_settings(node),
             "log.dirs": node.folder / "data",
             "default.replication.factor": replication,
             "min.insync.replicas": in_sync,
@@ -264,6 +280,24 @@ class LocalKafka(KafkaCluster):
             "share.coordinator.state.topic.min.isr": in_sync,
         }
         return {**_SETTINGS, **own, **self._config, **self._node_config.get(node.number, {})}
+
+    def _listener_settings(self, node: Node) -> dict[str, object]:
+        bound = {"PLAINTEXT": node.port, **node.ports, "CONTROLLER": node.controller_port}
+        told = {"PLAINTEXT": node.port, **{name: self._advertised[node.number, name] for name in node.ports}}
+        protocols = {name: listener.protocol for name, listener in self._listeners.items()}
+        own = {
+            f"listener.name.{name.lower()}.{key}": value
+            for name, listener in self._listeners.items()
+            for key, value in listener.settings.items()
+        }
+        return {
+            "listeners": ",".join(f"{name}://{HOST}:{port}" for name, port in bound.items()),
+            "advertised.listeners": ",".join(f"{name}://{HOST}:{port}" for name, port in told.items()),
+            "listener.security.protocol.map": ",".join(
+                f"{name}:{protocol}" for name, protocol in {**_PROTOCOLS, **protocols}.items()
+            ),
+            **own,
+        }
 
     def _format(self, timeout: float) -> None:
         """Format the storage of all nodes at once: each is a JVM of its own."""

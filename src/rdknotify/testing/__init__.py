@@ -2,13 +2,36 @@
 
 All three have ``bootstrap_servers``, ``url`` and ``create_topic``;
 ``pytest_plugins = ["rdknotify.testing.plugin"]`` has them as fixtures. And a PostgreSQL server, for what a persister
-stores in.
+stores in. The names are loaded on first use: ``rdknotify.testing.checker`` needs neither the extension nor Kafka.
 """
 
-from rdknotify.testing.jars import LocalKafkaError
-from rdknotify.testing.local import LocalKafka
-from rdknotify.testing.mock import MockCluster
-from rdknotify.testing.postgres import LocalPostgres, LocalPostgresError
-from rdknotify.testing.running import RunningKafka
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rdknotify.testing.jars import LocalKafkaError
+    from rdknotify.testing.local import LocalKafka
+    from rdknotify.testing.mock import MockCluster
+    from rdknotify.testing.postgres import LocalPostgres, LocalPostgresError
+    from rdknotify.testing.running import RunningKafka
 
 __all__ = ["LocalKafka", "LocalKafkaError", "LocalPostgres", "LocalPostgresError", "MockCluster", "RunningKafka"]
+
+_HOME_OF = {
+    "LocalKafka": "local",
+    "LocalKafkaError": "jars",
+    "LocalPostgres": "postgres",
+    "LocalPostgresError": "postgres",
+    "MockCluster": "mock",
+    "RunningKafka": "running",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'rdknotify.testing' has no attribute {name!r}")
+    value = getattr(import_module(f"rdknotify.testing.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-FIGURES = Path(__file__).parents[2] / "build/reliability/tests.json"
-"""``{row: {what: {"value", "unit", "target", "test"}}}``, of every test that ever ran in this tree."""
+from reliability.results import TESTS, Figure
 
 
 class Figures:
@@ -29,12 +27,10 @@ class Figures:
         at_most: float | None = None,
         at_least: float | None = None,
     ) -> None:
-        bounds = [f"at least {at_least:g}"] * (at_least is not None) + [f"at most {at_most:g}"] * (at_most is not None)
-        target = "exactly 0" if at_most == 0 and at_least is None else ", ".join(bounds)
-        entry = {"value": value, "unit": unit, "target": target, "test": self._test}
+        figure = Figure(what, value, unit, at_most, at_least)
+        entry = {"value": value, "unit": unit, "at_most": at_most, "at_least": at_least, "test": self._test}
         self.seen.setdefault(row, {})[what] = entry
-        assert at_most is None or value <= at_most, f"{row}: {what} is {value:g} {unit}, at most {at_most:g} is wanted"
-        assert at_least is None or value >= at_least, f"{row}: {what} is {value:g} {unit}, at least {at_least:g} wanted"
+        assert figure.met, f"{row}: {what}: {figure.seen}, wanted: {figure.target}"
 
 
 @pytest.fixture
@@ -44,8 +40,8 @@ def figure(request: pytest.FixtureRequest) -> Iterator[Figures]:
     yield figures
     if not figures.seen:
         return
-    known = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    known = json.loads(TESTS.read_text()) if TESTS.exists() else {}
     for row, entries in figures.seen.items():
         known.setdefault(row, {}).update(entries)
-    FIGURES.parent.mkdir(parents=True, exist_ok=True)
-    FIGURES.write_text(json.dumps(known, indent=1, sort_keys=True))
+    TESTS.parent.mkdir(parents=True, exist_ok=True)
+    TESTS.write_text(json.dumps(known, indent=1, sort_keys=True))

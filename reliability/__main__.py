@@ -1,0 +1,18 @@
+"""``python -m reliability``: the long runs, and docs/reliability.md from what they and the tests have seen."""
+
+from __future__ import annotations
+
+import click
+
+from reliability import page
+
+
+@click.group()
+def main() -> None:
+    """Runs that try to break the promises; each writes build/reliability/NAME.json, exit status 1: a target missed."""
+
+
+main.add_command(page.command)
+
+if __name__ == "__main__":
+    main()

@@ -213,7 +213,6 @@ def test_a_broker_that_cannot_start_shows_its_reason() -> None:
     ("arguments", "named"),
     [
         ({"nodes": 2}, "nodes=2"),
-        ({"security": "SSL"}, "security='SSL'"),
         ({"config": {"listeners": "PLAINTEXT://:9092"}}, "listeners"),
     ],
 )

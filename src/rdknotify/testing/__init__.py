@@ -16,8 +16,17 @@ if TYPE_CHECKING:
     from rdknotify.testing.mock import MockCluster
     from rdknotify.testing.postgres import LocalPostgres, LocalPostgresError
     from rdknotify.testing.running import RunningKafka
+    from rdknotify.testing.security import Security
 
-__all__ = ["LocalKafka", "LocalKafkaError", "LocalPostgres", "LocalPostgresError", "MockCluster", "RunningKafka"]
+__all__ = [
+    "LocalKafka",
+    "LocalKafkaError",
+    "LocalPostgres",
+    "LocalPostgresError",
+    "MockCluster",
+    "RunningKafka",
+    "Security",
+]
 
 _HOME_OF = {
     "LocalKafka": "local",
@@ -26,6 +35,7 @@ _HOME_OF = {
     "LocalPostgresError": "postgres",
     "MockCluster": "mock",
     "RunningKafka": "running",
+    "Security": "security",
 }
 
 

@@ -18,6 +18,8 @@ from rdknotify.testing.cluster import Address, KafkaCluster, until
 from rdknotify.testing.jars import LocalKafkaError, find_jars, find_java
 from rdknotify.testing.node import ExtraListener, Node, write_properties
 from rdknotify.testing.process import HOST
+from rdknotify.testing.proxies import Proxies
+from rdknotify.testing.security import Security
 from rdknotify.testing.wire import ClusterView
 
 __all__ = ["LocalKafka"]
@@ -52,6 +54,9 @@ _SETTINGS: dict[str, object] = {
     "log.index.size.max.bytes": 1 << 20,
 }
 
+PROXIED = "PROXIED"
+"""The listener whose advertised ports are those of the proxies."""
+
 _PROTOCOLS = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
 
 _OURS = (
@@ -77,7 +82,10 @@ class LocalKafka(KafkaCluster):
 
     Nodes are numbered from 1. No JVM outlives this process, however it ends; data and logs are in a
     temporary folder that :meth:`close` removes. ``config`` has broker settings of every node,
-    ``node_config`` of single ones, ``listeners`` further listeners of every node by name.
+    ``node_config`` of single ones, ``listeners`` further listeners of every node by name; with ``security``
+    it has those with TLS and SASL of :class:`~rdknotify.testing.Security`, which is its attribute of that name.
+    With ``proxied=True`` clients of :attr:`proxied_url` reach each node through a proxy of its own, which the
+    faults of :mod:`rdknotify.testing.faults` disturb; the nodes talk to each other directly.
     Needs Java and, for the first time, Maven: see :func:`rdknotify.testing.jars.find_jars`.
     """
 
@@ -87,22 +95,26 @@ class LocalKafka(KafkaCluster):
         self,
         nodes: int = 1,
         *,
-        security: str | None = None,
+        security: bool = False,
         config: Mapping[str, object] | None = None,
         node_config: Mapping[int, Mapping[str, object]] | None = None,
         listeners: Mapping[str, ExtraListener] | None = None,
+        proxied: bool = False,
     ) -> None:
         if nodes not in (1, 3):
             raise ConfigError(f"nodes={nodes!r}: a LocalKafka has 1 or 3 nodes")
-        if security not in (None, "PLAINTEXT"):
-            raise ConfigError(f"security={security!r}: a LocalKafka has PLAINTEXT listeners only")
         self._count = nodes
         self._config = dict(config or {})
         self._node_config = {number: dict(settings) for number, settings in (node_config or {}).items()}
         for settings in (self._config, *self._node_config.values()):
             for name in settings.keys() & set(_OURS):
                 raise ConfigError(f"{name}={settings[name]!r}: a LocalKafka sets {name} itself, leave it out")
-        self._listeners = dict(listeners or {})
+        self._more_listeners = dict(listeners or {})
+        self._listeners: dict[str, ExtraListener] = {}
+        self._secure = security
+        self._security: Security | None = None
+        self._proxied = proxied
+        self._proxies: Proxies | None = None
         self._owner = os.getpid()
         self._folder: Path | None = None
         self._nodes: dict[int, Node] = {}
@@ -138,6 +150,27 @@ class LocalKafka(KafkaCluster):
             known = ", ".join(self._listeners) or "none"
             raise ConfigError(f"listener={listener!r}: the further listeners are: {known}")
         return ",".join(f"{HOST}:{self._advertised[node.number, listener]}" for node in self._nodes.values())
+
+    @property
+    def security(self) -> Security:
+        """Certificates, users and URLs of the secure listeners, while it is started."""
+        if self._security is None:
+            raise LocalKafkaError("nothing is secure here: LocalKafka(security=True), and start() it")
+        return self._security
+
+    @property
+    def proxies(self) -> Proxies:
+        """The proxies before the nodes, named ``node 1`` ...; their process is started when first asked for."""
+        if self._proxies is None:
+            raise LocalKafkaError("no proxies are here: LocalKafka(proxied=True), and start() it")
+        self._proxies.start()
+        return self._proxies
+
+    @property
+    def proxied_url(self) -> str:
+        """Transport URL by way of the proxies."""
+        assert self.proxies
+        return f"kafka://{self.bootstrap_of(PROXIED)}"
 
     def addresses(self) -> list[Address]:
         return [(HOST, self._nodes[number].port) for number in self.up]
@@ -191,7 +224,9 @@ class LocalKafka(KafkaCluster):
         self.wait_ready(timeout)
 
     def heal(self, timeout: float = START_TIMEOUT) -> None:
-        """Resume what is paused, start what is down, wait until every replica is in sync."""
+        """Resume what is paused, start what is down, heal the proxies, wait until every replica is in sync."""
+        if self._proxies is not None and self._proxies.running:
+            self._proxies.heal()
         for each in self._chosen(None):
             if each.paused:
                 each.send(signal.SIGCONT)
@@ -227,10 +262,17 @@ class LocalKafka(KafkaCluster):
         folder, self._folder = self._folder, None
         for node in self._nodes.values():
             node.close()
-        self._nodes = {}
+        if self._proxies is not None:
+            self._proxies.close()
+            self._proxies = None
+        self._nodes, self._security = {}, None
         atexit.unregister(self.close)
         if folder is not None and os.getpid() == self._owner:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _proxy_of(self, node: int, port: int) -> int:
+        assert self._proxies is not None
+        return self._proxies.add(f"node {node}", port)
 
     def _may_lead(self, node: int) -> bool:
         return node in self.up
@@ -253,6 +295,14 @@ class LocalKafka(KafkaCluster):
         self._command += [f"-Drdknotify.owner={self._owner}", "-cp", f"{find_jars()}/*"]
         self._folder = Path(tempfile.mkdtemp(prefix="rdknotify-kafka-"))
         atexit.register(self.close)
+        self._listeners = dict(self._more_listeners)
+        if self._secure:
+            self._security = Security(self._folder / "security", self.bootstrap_of)
+            self._listeners |= self._security.listeners
+            self._command[1:1] = self._security.jvm_options
+        if self._proxied:
+            self._proxies = Proxies(self._folder / "proxies")
+            self._listeners[PROXIED] = ExtraListener(advertise=self._proxy_of)
         self._nodes = {number: Node(number, self._folder / f"node{number}", self._listeners) for number in self.nodes}
         self._advertised = {
             (node.number, name): listener.advertise(node.number, node.ports[name])
@@ -279,7 +329,8 @@ class LocalKafka(KafkaCluster):
             "share.coordinator.state.topic.replication.factor": replication,
             "share.coordinator.state.topic.min.isr": in_sync,
         }
-        return {**_SETTINGS, **own, **self._config, **self._node_config.get(node.number, {})}
+        secure = self._security.config if self._security else {}
+        return {**_SETTINGS, **own, **secure, **self._config, **self._node_config.get(node.number, {})}
 
     def _listener_settings(self, node: Node) -> dict[str, object]:
         bound = {"PLAINTEXT": node.port, **node.ports, "CONTROLLER": node.controller_port}
@@ -303,9 +354,10 @@ class LocalKafka(KafkaCluster):
         """Format the storage of all nodes at once: each is a JVM of its own."""
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         # With "=", for one in 64 of these ids begins with "-".
-        tool = [*self._command, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c"]
+        tool = [*self._command, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}"]
+        tool += self._security.format_options if self._security else []
         for node in self._nodes.values():
-            node.start([*tool, str(node.properties)])
+            node.start([*tool, "-c", str(node.properties)])
         deadline = time.monotonic() + timeout
         for node in self._nodes.values():
             if not node.wait(max(deadline - time.monotonic(), 0)):

@@ -1,7 +1,7 @@
 """Fixtures for tests that talk to Kafka.
 
 ``pytest_plugins = ["rdknotify.testing.plugin"]`` in the top conftest.py makes them known. A test that uses
-``kafka`` or ``kafka3`` carries the marker ``broker``: ``pytest -m "not broker"`` runs without Java.
+``kafka``, ``kafka3`` or ``kafka_secure`` carries the marker ``broker``: ``pytest -m "not broker"`` runs without Java.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from rdknotify.testing.local import LocalKafka
 from rdknotify.testing.mock import MockCluster
 from rdknotify.testing.running import RUNNING_KAFKA, RunningKafka
 
-_REAL = {"kafka", "kafka3"}
+_REAL = {"kafka", "kafka3", "kafka_secure"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "broker: needs real Kafka; follows from the fixtures kafka and kafka3")
+    config.addinivalue_line("markers", "broker: needs real Kafka; follows from the fixtures kafka...")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
@@ -55,6 +55,14 @@ def kafka3_session() -> Iterator[LocalKafka]:
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def kafka_secure_session() -> Iterator[LocalKafka]:
+    """The cluster behind ``kafka_secure``, started when the first test wants it."""
+    cluster = LocalKafka(security=True)
+    with _started(cluster):
+        yield cluster
+
+
 @pytest.fixture
 def kafka(kafka_session: LocalKafka | RunningKafka) -> LocalKafka | RunningKafka:
     """Real Kafka, one node, up; shared by all tests. A test may kill it where ``kafka.managed``."""
@@ -67,6 +75,13 @@ def kafka3(kafka3_session: LocalKafka) -> LocalKafka:
     """Real Kafka, three nodes of our own, all up and in sync; shared by all tests, which may kill any."""
     kafka3_session.heal()
     return kafka3_session
+
+
+@pytest.fixture
+def kafka_secure(kafka_secure_session: LocalKafka) -> LocalKafka:
+    """Real Kafka, one node of our own with all secure listeners (``kafka_secure.security``); shared by all tests."""
+    kafka_secure_session.heal()
+    return kafka_secure_session
 
 
 @pytest.fixture

@@ -90,7 +90,9 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         name="ssl_cafile", older=("ssl_ca_file",), type=str, default=None,
-        property="ssl.ca.location", help="PEM file of the CA certificates that brokers are checked against.",
+        property="ssl.ca.location",
+        help="The CA certificates that brokers are checked against: a PEM file, or its text. Unset: SSL_CERT_FILE "
+        "or SSL_CERT_DIR of the environment, else the system's.",
     ),
     Option(
         name="ssl_client_cert_file", type=str, default=None,

@@ -8,6 +8,7 @@ own, and clients of both roles.
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,6 +96,7 @@ def resolve(
     values["security_protocol"] = _security_protocol(values, url, passed)
     _check_times(values)
     _warn_of_no_effect(values, url)
+    _warn_of_trust(str(values["security_protocol"]), passed)
     shown = {each.name: values[each.name] for each in OPTIONS if each.name in values and not each.instead}
     return Settings(url, role, MappingProxyType(shown), _conf(values, url, role, passed))
 
@@ -269,6 +271,17 @@ def _warn_of_no_effect(values: Mapping[str, Value], url: TransportURL) -> None:
         _warn("enable_auto_commit=true has no effect: offsets are committed explicitly")
 
 
+def _warn_of_trust(protocol: str, passed: Mapping[str, str]) -> None:
+    if not protocol.endswith("SSL"):
+        return
+    for name, off, unchecked in (
+        ("enable.ssl.certificate.verification", "false", "certificates are not checked"),
+        ("ssl.endpoint.identification.algorithm", "none", "host names are not compared with their certificates"),
+    ):
+        if passed.get(name, "").lower() == off:
+            _warn(f"{name}={off}: brokers' {unchecked}, so that anyone on the way can pose as one; leave it out")
+
+
 def _warn(text: str) -> None:
     warnings.warn(text, UserWarning, stacklevel=4)
 
@@ -283,6 +296,8 @@ def _conf(values: Mapping[str, Value], url: TransportURL, role: Role, passed: Ma
         # Brokers decide on these there, and librdkafka refuses the properties.
         del conf["partition.assignment.strategy"]
         del conf["heartbeat.interval.ms"]
+    if str(values["security_protocol"]).endswith("SSL"):
+        _trust(values["ssl_cafile"], conf, passed)
     conf |= passed
     conf |= FIXED[role]
     conf["bootstrap.servers"] = url.bootstrap_servers
@@ -292,6 +307,15 @@ def _conf(values: Mapping[str, Value], url: TransportURL, role: Role, passed: Ma
         conf["sasl.username"] = url.username
         conf["sasl.password"] = url.password or ""
     return conf
+
+
+def _trust(authorities: Value, conf: dict[str, str], passed: Mapping[str, str]) -> None:
+    """Whose certificates brokers may show: those given, as a file or as text, else what the system trusts."""
+    if authorities is None and "ssl.ca.pem" not in passed:
+        # librdkafka would ask its OpenSSL alone, which may have been built for another distribution's layout.
+        conf["ssl.ca.location"] = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "probe"
+    elif str(authorities).lstrip().startswith("-----BEGIN"):
+        conf["ssl.ca.pem"] = conf.pop("ssl.ca.location")
 
 
 def _hint(name: object) -> str:

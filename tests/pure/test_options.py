@@ -258,6 +258,45 @@ def test_credentials_choose_sasl() -> None:
     assert resolve("kafka://h", "producer", {"ssl_cafile": "ca"}).conf["security.protocol"] == "SSL"
 
 
+PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "config", "environment", "trusted"),
+    [
+        ({"ssl_cafile": "ca"}, {}, {"SSL_CERT_FILE": "f"}, {"ssl.ca.location": "ca"}),
+        ({"ssl_cafile": PEM}, {}, {"SSL_CERT_FILE": "f"}, {"ssl.ca.pem": PEM}),
+        ({}, {"ssl.ca.pem": PEM}, {"SSL_CERT_FILE": "f"}, {"ssl.ca.pem": PEM}),
+        ({}, {}, {"SSL_CERT_FILE": "f", "SSL_CERT_DIR": "d"}, {"ssl.ca.location": "f"}),
+        ({}, {}, {"SSL_CERT_DIR": "d"}, {"ssl.ca.location": "d"}),
+        ({}, {}, {}, {"ssl.ca.location": "probe"}),
+    ],
+)
+def test_whom_a_client_trusts(
+    options: dict[str, str],
+    config: dict[str, str],
+    environment: dict[str, str],
+    trusted: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    conf = resolve("kafka://h", "producer", {"security_protocol": "SSL", **options}, config).conf
+    assert {name: value for name, value in conf.items() if name.startswith("ssl.ca")} == trusted
+
+
+@pytest.mark.parametrize(
+    ("name", "off"),
+    [("enable.ssl.certificate.verification", False), ("ssl.endpoint.identification.algorithm", "none")],
+)
+def test_what_takes_the_trust_away_is_warned_of(name: str, off: object) -> None:
+    with pytest.warns(UserWarning, match=f"{name}=.*can pose as one"):
+        conf = resolve("kafka://h", "consumer", {"security_protocol": "SSL"}, {name: off}).conf
+    assert conf[name] == str(off).lower()
+
+
 def test_sasl_without_credentials() -> None:
     assert "needs a user name and password" in refused("producer", {"security_protocol": "SASL_SSL"})
     assert "needs a password" in refused("producer", url="kafka://u@h")

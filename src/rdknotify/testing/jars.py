@@ -6,18 +6,17 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from rdknotify.errors import RdNotifyError
+from rdknotify.testing.cache import fetched
 
-__all__ = ["KAFKA_VERSION", "LocalKafkaError", "cache_folder", "find_jars", "find_java", "java_version"]
+__all__ = ["KAFKA_VERSION", "LocalKafkaError", "find_jars", "find_java", "java_version"]
 
 KAFKA_VERSION = "4.3.1"
 MINIMUM_JAVA = 17
@@ -35,11 +34,6 @@ _COPY_DEPENDENCIES = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:cop
 
 class LocalKafkaError(RdNotifyError):
     """A real broker cannot be had, or did not do what was asked; the text says what to do or to look at."""
-
-
-def cache_folder() -> Path:
-    """Where fetched jars are kept: ``RDKNOTIFY_CACHE``, else ``~/.cache/rdknotify``."""
-    return Path(os.environ.get("RDKNOTIFY_CACHE") or "~/.cache/rdknotify").expanduser()
 
 
 def find_java() -> str:
@@ -78,35 +72,19 @@ def find_jars() -> Path:
         if not any(libs.glob("kafka_*.jar")):
             raise LocalKafkaError(f"KAFKA_HOME={home} has no Kafka: {libs} contains no kafka_*.jar")
         return libs
-    folder = cache_folder() / f"kafka-{KAFKA_VERSION}-{hashlib.sha256(_pom().encode()).hexdigest()[:8]}"
-    if not folder.is_dir():
-        try:
-            _fetch(folder)
-        except OSError as error:
-            reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-            raise LocalKafkaError(f"no place for Kafka's jars in {folder.parent}: {reason}; {_elsewhere}") from None
-    return folder
+    name = f"kafka-{KAFKA_VERSION}-{hashlib.sha256(_pom().encode()).hexdigest()[:8]}"
+    return fetched(name, _fetch, "Kafka's jars", LocalKafkaError)
 
 
-_elsewhere = "RDKNOTIFY_CACHE names another folder"
-
-
-def _fetch(folder: Path) -> None:
-    """Let Maven fill a folder beside, then rename it: a folder that is there is complete."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.parent / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # Maven's own repository does not bear two Mavens well
-        if folder.is_dir():
-            return
-        mvn = shutil.which("mvn")
-        if mvn is None:
-            raise LocalKafkaError(
-                f"Maven is missing, which fetches the jars of Kafka {KAFKA_VERSION}: install it "
-                "(Debian: apt install maven), or set KAFKA_HOME to an unpacked Apache Kafka"
-            )
-        with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder.parent) as work:
-            _copy_dependencies(mvn, Path(work))
-            os.rename(Path(work, "jars"), folder)
+def _fetch(work: Path) -> Path:
+    mvn = shutil.which("mvn")
+    if mvn is None:
+        raise LocalKafkaError(
+            f"Maven is missing, which fetches the jars of Kafka {KAFKA_VERSION}: install it "
+            "(Debian: apt install maven), or set KAFKA_HOME to an unpacked Apache Kafka"
+        )
+    _copy_dependencies(mvn, work)
+    return work / "jars"
 
 
 def _copy_dependencies(mvn: str, work: Path) -> None:

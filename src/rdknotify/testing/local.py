@@ -131,6 +131,11 @@ class LocalKafka(KafkaCluster):
         """Numbers of the nodes that run and are not paused."""
         return [node.number for node in self._nodes.values() if node.running and not node.paused]
 
+    def is_paused(self, node: int) -> bool:
+        """The node runs, and is paused."""
+        (chosen,) = self._chosen(node)
+        return chosen.running and chosen.paused
+
     @property
     def folder(self) -> Path:
         """Where the nodes' data and logs are, until :meth:`close`."""
@@ -223,6 +228,13 @@ class LocalKafka(KafkaCluster):
             self._launch(each)
         self.wait_ready(timeout)
 
+    def revive(self, *nodes: int, timeout: float = START_TIMEOUT) -> None:
+        """Start those of the nodes that are down, and wait until the cluster is ready."""
+        for number in nodes:
+            for each in self._chosen(number):
+                self._launch(each)
+        self.wait_ready(timeout)
+
     def heal(self, timeout: float = START_TIMEOUT) -> None:
         """Resume what is paused, start what is down, heal the proxies, wait until every replica is in sync."""
         if self._proxies is not None and self._proxies.running:
@@ -231,6 +243,10 @@ class LocalKafka(KafkaCluster):
             if each.paused:
                 each.send(signal.SIGCONT)
         self.start(timeout)
+        self.wait_in_sync(timeout)
+
+    def wait_in_sync(self, timeout: float = START_TIMEOUT) -> None:
+        """Wait until every replica of every partition is in sync. Raises :class:`LocalKafkaError`."""
         until(self._seen_alike(_in_sync), timeout, "the replicas were not in sync", self._tails)
 
     def wait_ready(self, timeout: float = START_TIMEOUT) -> None:

@@ -16,6 +16,7 @@ import pytest
 from rdknotify.testing.jars import LocalKafkaError
 from rdknotify.testing.local import LocalKafka
 from rdknotify.testing.mock import MockCluster
+from rdknotify.testing.proxies import ToxiproxyError
 from rdknotify.testing.running import RUNNING_KAFKA, RunningKafka
 
 _REAL = {"kafka", "kafka3", "kafka_secure"}
@@ -50,7 +51,7 @@ def kafka_session() -> Iterator[LocalKafka | RunningKafka]:
 @pytest.fixture(scope="session")
 def kafka3_session() -> Iterator[LocalKafka]:
     """The cluster behind ``kafka3``, started when the first test wants it."""
-    cluster = LocalKafka(nodes=3)
+    cluster = LocalKafka(nodes=3, proxied=True)
     with _started(cluster):
         yield cluster
 
@@ -75,6 +76,17 @@ def kafka3(kafka3_session: LocalKafka) -> LocalKafka:
     """Real Kafka, three nodes of our own, all up and in sync; shared by all tests, which may kill any."""
     kafka3_session.heal()
     return kafka3_session
+
+
+@pytest.fixture
+def kafka3_proxied(kafka3: LocalKafka) -> Iterator[LocalKafka]:
+    """The same with its proxies, which were fetched if need be and are let be at the end: see ``proxied_url``."""
+    try:
+        proxies = kafka3.proxies
+    except ToxiproxyError as error:
+        pytest.fail(str(error), pytrace=False)
+    yield kafka3
+    proxies.heal()
 
 
 @pytest.fixture

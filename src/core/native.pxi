@@ -129,6 +129,8 @@ cdef struct TopicState:              # how one topic's records choose a partitio
 
 cdef struct Handle:
     rdk.rd_kafka_t *rk               # owned; destroyed by the service thread
+    rdk.rd_kafka_share_t *share      # a share consumer's other name, which ends with rk; else NULL
+    int64_t turn                     # how many want to be the one thread inside librdkafka's share API
     rdk.rd_kafka_queue_t *events     # owned; reports, logs, errors, statistics
     rdk.rd_kafka_queue_t *records    # owned; a consumer's, else NULL
     rdk.rd_kafka_queue_t *leaving    # owned; where rebalances arrive while leaving the group, else NULL

@@ -2,9 +2,8 @@
 
 Deliberately absent: the callback-style delivery hooks (we take events), the legacy simple consumer, ``rd_kafka_poll`` and
 ``rd_kafka_consumer_poll`` (queues instead), ``rd_kafka_message_produce_errstr`` (use after free in 2.15.1),
-``rd_kafka_consumer_close`` (never returns while the brokers are silent), transactions; of share consumers the implicit mode,
-the acknowledgement callback (``commit_sync`` answers instead), ``rd_kafka_share_consumer_close`` and ``rd_kafka_share_destroy``
-(the client's own end does for both).
+``rd_kafka_consumer_close`` (never returns while the brokers are silent), transactions; of share consumers the implicit
+mode, the acknowledgement callback (``commit_sync`` answers), and their own destructor (the client's does).
 """
 
 from libc.stdint cimport int16_t, int32_t, int64_t

@@ -1,7 +1,7 @@
-"""Share groups (KIP-932, a preview of librdkafka's): records are acquired for a while, then accepted, released or rejected.
+"""Share groups (KIP-932, a preview of librdkafka's): records are acquired, then accepted, released or rejected.
 
-librdkafka allows one thread at a time inside its share API and refuses a second one. So who calls it waits for a turn, which a
-poll takes for one slice, and a commit for as long as its answer takes.
+librdkafka allows one thread at a time inside its share API and refuses a second one. So who calls it waits for a turn,
+which a poll takes for one slice, and a commit for as long as its answer takes.
 """
 
 cimport librdkafka as rdk
@@ -95,9 +95,9 @@ cdef class ShareConsumer(Client):
             rdk.rd_kafka_topic_partition_list_destroy(parts)
 
     def poll(self, Batch batch not None, timeout):
-        """Fill an empty batch with what one fetch acquired; None at the timeout and after an error, else the acquisition's age.
+        """Fill an empty batch with what one fetch acquired; None at the timeout, and when there are errors to take.
 
-        The age is the longest, in seconds, that these records may have been this member's already.
+        Else for how many seconds, at most, these records have been this member's already.
         """
         cdef int64_t deadline = _deadline(timeout)
         cdef int64_t begun

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rdknotify.dispatch import NotificationFilter, NotificationResult
     from rdknotify.envelope import Notification
     from rdknotify.errors import (
+        AcknowledgeFailed,
         AuthenticationError,
         ClosedError,
         CommitFailed,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from rdknotify.outcomes import BatchReport, Failure, Outcome
     from rdknotify.persister import Persister
     from rdknotify.producer import Producer
+    from rdknotify.share import ShareBatch, ShareConsumer
     from rdknotify.sinks import Sink
     from rdknotify.sinks.postgres import PostgresSink
     from rdknotify.sinks.sqlite import SQLiteSink
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from rdknotify.url import TransportURL
 
 __all__ = [
+    "AcknowledgeFailed",
     "AuthenticationError",
     "Batch",
     "BatchReport",
@@ -68,6 +71,8 @@ __all__ = [
     "RdNotifyError",
     "Record",
     "SQLiteSink",
+    "ShareBatch",
+    "ShareConsumer",
     "Sink",
     "Timeout",
     "TopicPartition",
@@ -92,6 +97,7 @@ _HOMES = {
     "outcomes": ("BatchReport", "Failure", "Outcome"),
     "persister": ("Persister",),
     "producer": ("Producer",),
+    "share": ("ShareBatch", "ShareConsumer"),
     "sinks": ("Sink",),
     "sinks.postgres": ("PostgresSink",),
     "sinks.sqlite": ("SQLiteSink",),

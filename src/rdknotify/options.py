@@ -298,6 +298,9 @@ def _conf(values: Mapping[str, Value], url: TransportURL, role: Role, passed: Ma
         del conf["heartbeat.interval.ms"]
     if str(values["security_protocol"]).endswith("SSL"):
         _trust(values["ssl_cafile"], conf, passed)
+    if role == "share consumer":
+        del conf["auto.offset.reset"]  # the group's, kept by the brokers
+        conf["max.poll.records"] = str(values["max_poll_records"])
     conf |= passed
     conf |= FIXED[role]
     conf["bootstrap.servers"] = url.bootstrap_servers

@@ -69,7 +69,9 @@ def _oslo_option(option: Option) -> cfg.Opt:
 
 
 _THEIRS: Sequence[cfg.Opt] = kafka_options.KAFKA_OPTS
-_TAKEN: Mapping[str, Option] = {option.oslo: option for option in OPTIONS if not option.instead}
+_TAKEN: Mapping[str, Option] = {
+    option.oslo: option for option in OPTIONS if not option.instead and {*_ROLES} & {*option.roles}
+}
 """What the driver heeds, by its name in the group."""
 _OURS: Sequence[cfg.Opt] = [
     _oslo_option(option) for name, option in _TAKEN.items() if name not in {opt.dest for opt in _THEIRS}

@@ -96,7 +96,7 @@ def resolve(
     values["security_protocol"] = _security_protocol(values, url, passed)
     _check_times(values)
     _warn_of_no_effect(values, url)
-    _warn_of_trust(str(values["security_protocol"]), passed)
+    _warn_of_trust(values, passed)
     shown = {each.name: values[each.name] for each in OPTIONS if each.name in values and not each.instead}
     return Settings(url, role, MappingProxyType(shown), _conf(values, url, role, passed))
 
@@ -271,8 +271,11 @@ def _warn_of_no_effect(values: Mapping[str, Value], url: TransportURL) -> None:
         _warn("enable_auto_commit=true has no effect: offsets are committed explicitly")
 
 
-def _warn_of_trust(protocol: str, passed: Mapping[str, str]) -> None:
-    if not protocol.endswith("SSL"):
+def _warn_of_trust(values: Mapping[str, Value], passed: Mapping[str, str]) -> None:
+    protocol = values["security_protocol"]
+    if protocol == "SASL_PLAINTEXT" and values["sasl_mechanism"] == "PLAIN":
+        _warn("sasl_mechanism PLAIN sends the password in the clear: use security_protocol=SASL_SSL, or SCRAM-SHA-512")
+    if not str(protocol).endswith("SSL"):
         return
     for name, off, unchecked in (
         ("enable.ssl.certificate.verification", "false", "certificates are not checked"),

@@ -12,18 +12,20 @@ import os
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 from rdknotify import options as option_table
-from rdknotify._rdknotify import Batch, Record
-from rdknotify.consumer import Consumer
+from rdknotify.consumer import Batch, Consumer
 from rdknotify.deadletter import DeadLetterFile, DeadLetterLog, DeadLetters, DeadLetterSink
 from rdknotify.errors import ClosedError, ConfigError, KafkaError
 from rdknotify.retry import Republisher
 from rdknotify.service import STEP_WAIT, Service
-from rdknotify.sinks import OffsetsBehind, RowRefused, Sink, SinkError, Span
-from rdknotify.sinks.schema import NOTIFICATION, Poison, Row, Schema
+from rdknotify.shapes import Position
+from rdknotify.sinks import OffsetsBehind, Sink, SinkError, Span
+from rdknotify.sinks.schema import NOTIFICATION, Schema
+from rdknotify.storing import Aside, InHand, PersisterCounts, Storer, Storing, done
 from rdknotify.topics import TopicPartition
 from rdknotify.url import TransportURL
 
@@ -40,77 +42,19 @@ FIRST_DELAY, LONGEST_DELAY = 0.2, 10.0
 DEAD_LETTER_TIMEOUT = 10.0
 """Seconds until a dead letter that Kafka does not acknowledge is given up and tried again."""
 
+MAX_POLL_INTERVAL = 300_000
+"""librdkafka's default of ``max.poll.interval.ms``."""
+
+PATIENCE = 5.0
+"""Seconds that the database may take before the member pauses, which drops what was fetched, and polls."""
+
+HOOK_TIME = 30.0
+"""Seconds that a partition may take to come or to go, in which the group waits for us."""
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds that the end waits for a sink that does not answer."""
+
 _EARLIEST = -2
-
-
-@dataclass(slots=True)
-class PersisterCounts:
-    """What a persister has done since it was started.
-
-    Attributes:
-        received: records taken from Kafka.
-        stored: rows that are new in the database.
-        duplicates: rows left out because their message id, or topic, partition and offset, was there.
-        poison: records that became no row and were sent to the dead letters (or logged, where none are set).
-        commits: database transactions with rows or offsets.
-        retries: tries of the database or the dead letters that failed.
-    """
-
-    received: int = 0
-    stored: int = 0
-    duplicates: int = 0
-    poison: int = 0
-    commits: int = 0
-    retries: int = 0
-
-
-class _Buffer:
-    """What was read and is not stored yet: rows and poison in order, and the position after them of each partition."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        self.batches: list[Batch] = []
-        self.rows: list[Row] = []
-        self.poison: list[Poison] = []
-        self.positions: dict[tuple[str, int], tuple[str, int, int, int]] = {}
-        self.bytes = 0
-        self.since = math.inf
-
-    @property
-    def size(self) -> int:
-        """Records in hand."""
-        return len(self.rows) + len(self.poison)
-
-    def add(self, batch: Batch, rows: list[Row], poison: list[Poison]) -> None:
-        if not self.positions:
-            self.since = time.monotonic()
-        self.batches.append(batch)  # keeps the payloads: a row that the database refuses becomes a dead letter
-        self.rows += rows
-        self.poison += poison
-        self.positions.update(((position[0], position[1]), position) for position in batch.positions())
-        self.bytes += sum(len(field) for row in rows for field in row if isinstance(field, (str, bytes)))
-
-    def forget(self, partitions: Collection[tuple[str, int]]) -> None:
-        """Drop what came from these partitions: somebody reads it again from the offset that the database holds."""
-        if self.positions.keys().isdisjoint(partitions):
-            return
-        gone = set(partitions)
-        self.rows = [row for row in self.rows if row[-3:-1] not in gone]
-        self.poison = [entry for entry in self.poison if (entry.record.topic, entry.record.partition) not in gone]
-        self.positions = {key: position for key, position in self.positions.items() if key not in gone}
-        if not self.positions:
-            self.clear()
-
-    def record(self, row: Row) -> Record:
-        """The record that the row was made of."""
-        return next(
-            record
-            for batch in self.batches
-            for record, origin in zip(batch, batch.origins(), strict=True)
-            if origin == row[-3:]
-        )
 
 
 class Persister(Service):
@@ -168,7 +112,8 @@ class Persister(Service):
         for_producer = option_table.for_role(options, "producer")
         option_table.resolve(url, "producer", for_producer, config)
         for_consumer = option_table.for_role(options, "consumer")
-        values = option_table.resolve(url, "consumer", for_consumer, config).values
+        settings = option_table.resolve(url, "consumer", for_consumer, config)
+        values = settings.values
         self.group: str = group or values["consumer_group"]
         super().__init__(f"persister {self.group}", stop_timeout)
         self._url, self._topics, self._config = url, list(topics), config
@@ -182,7 +127,12 @@ class Persister(Service):
             lambda: Republisher(url, config=config, **{"delivery_timeout": DEAD_LETTER_TIMEOUT, **for_producer}),
         )
         self._counts = PersisterCounts()
-        self._buffer = _Buffer()
+        self._storer = Storer(sink, self._dead_letters, self.group, self._counts)
+        interval = float(settings.conf.get("max.poll.interval.ms", MAX_POLL_INTERVAL)) / 1000
+        self._patience, self._hook_time = min(PATIENCE, interval / 4), min(HOOK_TIME, interval / 2)
+        self._aside: Aside | None = None
+        self._hand = InHand()
+        self._storing: Storing | None = None
         self._held: dict[tuple[str, int], int | None] = {}
         """What the database holds of each partition that is ours, as far as we know."""
         self._unrestored: set[TopicPartition] = set()
@@ -206,8 +156,8 @@ class Persister(Service):
     # -- one life, in the working thread ---------------------------------------------------------------------
 
     def _open(self) -> None:
-        self._sink.open(self._schema)
-        self._opened = True
+        self._aside = Aside(f"{self._name} stores")
+        self._aside.call(self._open_sink).result()
         self._consumer = Consumer(
             self._url,
             self._topics,
@@ -220,8 +170,8 @@ class Persister(Service):
         )
 
     def _step(self) -> None:
-        wait = min(STEP_WAIT, max(0.0, self._buffer.since + self._max_wait - time.monotonic()))
-        self._receive(self._batch_size - self._buffer.size, wait)
+        wait = min(STEP_WAIT, max(0.0, self._hand.since + self._max_wait - time.monotonic()))
+        self._receive(self._batch_size - self._hand.size, wait)
         if self._unrestored or self._due():
             self._patiently(time.monotonic() + self._give_up_after)
 
@@ -229,20 +179,32 @@ class Persister(Service):
         self._patiently(time.monotonic() + min(self._give_up_after, self._stop_timeout / 2), draining=True)
 
     def _close(self) -> None:
-        if self._buffer.size:
-            log.warning(
-                "group %s: %d records in hand were not stored; they will be read again", self.group, self._buffer.size
-            )
-        self._buffer.clear()
+        storing, self._storing = self._storing, None
+        if left := self._hand.size + (storing.hand.size if storing else 0):
+            log.warning("group %s: %d records in hand were not stored; they will be read again", self.group, left)
+        self._hand.clear()
         try:
             if self._consumer is not None:
                 self._consumer.close()
         finally:
-            try:
-                self._dead_letters.close()
-            finally:
-                if self._opened:
-                    self._sink.close()
+            assert self._aside is not None
+            released = self._aside.call(self._release)
+            self._aside.end()
+            if done(released, min(CLOSE_TIMEOUT, self._stop_timeout / 2)):
+                released.result()
+            else:
+                log.warning("group %s: the sink does not answer; it is closed when it does", self.group)
+
+    def _open_sink(self) -> None:
+        self._sink.open(self._schema)
+        self._opened = True
+
+    def _release(self) -> None:
+        try:
+            self._dead_letters.close()
+        finally:
+            if self._opened:
+                self._sink.close()
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -254,15 +216,15 @@ class Persister(Service):
         self._counts.received += len(batch)
         if self._unchecked:
             self._check_first_offsets(batch)
-        self._buffer.add(batch, *self._schema.rows(batch))
-        self._buffer.forget(self._unrestored)
+        self._hand.add(batch, batch.positions(), *self._schema.rows(batch))
+        self._hand.forget(self._unrestored)
 
     def _due(self) -> bool:
-        buffer = self._buffer
-        return bool(buffer.positions) and (
-            buffer.size >= self._batch_size
-            or buffer.bytes >= MAX_BUFFERED_BYTES
-            or time.monotonic() >= buffer.since + self._max_wait
+        hand = self._hand
+        return bool(hand.positions) and (
+            hand.size >= self._batch_size
+            or hand.bytes >= MAX_BUFFERED_BYTES
+            or time.monotonic() >= hand.since + self._max_wait
         )
 
     def _check_first_offsets(self, batch: Batch) -> None:
@@ -287,49 +249,86 @@ class Persister(Service):
                     f"give another table, or delete the rows and offsets of {topic} from this one"
                 )
 
+    # -- hooks of the consumer, inside its poll: nothing polls meanwhile, so they end in time ---------------------
+
     def _on_assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int] | None:
         try:
-            return self._restore(partitions)
+            answer = self._ask_held(partitions)
+            if not done(answer, self._hook_time):
+                raise _no_answer(self._hook_time)
+            return self._restored(partitions, answer.result())
         except Exception as error:
             log.warning("group %s: %s", self.group, _text(error))
             self._unrestored.update(partitions)
             return None
 
-    def _restore(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """Where to begin: at what the database holds; where that is nothing, at the option ``start``."""
-        held = self._sink.restore(self.group, partitions)
-        for partition in partitions:
-            self._held[partition] = held.get(partition)
-        self._unchecked.update(held)
-        begin = dict(held)
-        if self._start == "earliest":
-            # An empty database has stored nothing, whatever offsets the group has committed for another one.
-            begin |= {partition: _EARLIEST for partition in partitions if partition not in held}
-        return begin
-
     def _on_revoked(self, partitions: Sequence[TopicPartition], lost: bool) -> None:
-        if not lost and not self._buffer.positions.keys().isdisjoint(partitions):
-            try:
-                self._flush()
-            except Exception as error:
-                log.warning("group %s: records are left to the next member: %s", self.group, _text(error))
-        self._buffer.forget(partitions)
+        until = time.monotonic() + self._hook_time
+        try:
+            while not lost and self._concerned(partitions):
+                self._flush(until, polling=False)
+        except Exception as error:
+            log.warning("group %s: records are left to the next member: %s", self.group, _text(error))
+        if self._storing is not None:
+            self._storing.gone.update(partitions)
+        self._hand.forget(partitions)
         self._unrestored.difference_update(partitions)
         self._unchecked.difference_update(partitions)
         self._paused.difference_update(partitions)
         for partition in partitions:
             self._held.pop(partition, None)
 
+    def _concerned(self, partitions: Sequence[TopicPartition]) -> bool:
+        under_way = self._storing is not None and self._storing.concerns(partitions)
+        return under_way or not self._hand.positions.keys().isdisjoint(partitions)
+
+    # -- where to begin --------------------------------------------------------------------------------------
+
+    def _ask_held(self, partitions: Collection[TopicPartition]) -> Future[Mapping[TopicPartition, int]]:
+        assert self._aside is not None
+        return self._aside.call(self._sink.restore, self.group, list(partitions))
+
+    def _restored(
+        self, partitions: Collection[TopicPartition], held: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
+        """Where to begin: at what the database holds; where that is nothing, at the option ``start``."""
+        for partition in partitions:
+            self._held[partition] = held.get(partition)
+        begin = {partition: held[partition] for partition in partitions if partition in held}
+        self._unchecked.update(begin)
+        if self._start == "earliest":
+            # An empty database has stored nothing, whatever offsets the group has committed for another one.
+            begin |= {partition: _EARLIEST for partition in partitions if partition not in held}
+        return begin
+
+    def _restore_late(self, until: float, until_stopped: bool) -> None:
+        if not self._unrestored:
+            return
+        assert self._consumer is not None
+        asked = list(self._unrestored)
+        answer = self._ask_held(asked)
+        if not self._await(answer, until, until_stopped):
+            return
+        late = [partition for partition in asked if partition in self._unrestored]  # others may have gone meanwhile
+        begin = self._restored(late, answer.result())
+        missing = [partition for partition in late if partition not in begin]
+        if missing:  # start="latest": the consumer has committed where that is
+            begin |= {key: offset for key, offset in self._consumer.committed(missing).items() if offset is not None}
+        for partition in late:
+            self._consumer.seek(*partition, begin.get(partition, _EARLIEST))
+        self._unrestored.difference_update(late)
+
     # -- storing ---------------------------------------------------------------------------------------------
 
     def _patiently(self, deadline: float, *, draining: bool = False) -> None:
         """Store what is in hand, trying again until ``deadline`` (monotonic) or, unless draining, until ``stop()``."""
+        assert self._consumer is not None
         delay = FIRST_DELAY
-        while True:
+        until = deadline if draining else math.inf  # a call that goes on is no failure
+        while not self.stopping or draining:
             try:
-                self._restore_late()
-                self._flush()
-                break
+                self._restore_late(until, not draining)
+                self._flush(until, until_stopped=not draining)
             except (ConfigError, ClosedError):
                 raise
             except Exception as error:
@@ -337,90 +336,83 @@ class Persister(Service):
                 if time.monotonic() + delay > deadline:
                     raise
                 log.warning("group %s: trying again in about %.1f s: %s", self.group, delay, _text(error))
-            self._hold(delay * random.uniform(0.5, 1.0), until_stopped=not draining)
-            if self.stopping and not draining:
-                return
-            delay = min(2 * delay, LONGEST_DELAY)
-        if self._paused:
-            assert self._consumer is not None
+                self._hold(time.monotonic() + delay * random.uniform(0.5, 1.0), not draining)
+                delay = min(2 * delay, LONGEST_DELAY)
+                continue
+            if not draining or not (self._storing or self._hand.positions):
+                break
+        if self._paused and not self.stopping:
             self._consumer.resume(list(self._paused))
             self._paused.clear()
 
-    def _hold(self, seconds: float, *, until_stopped: bool) -> None:
-        """Wait as a member of the group: paused, but polling."""
+    def _await(self, answer: Future[Any], until: float, until_stopped: bool) -> bool:
+        """Whether the answer came before a ``stop()``; raises SinkError where it did not come until then."""
+        begun = time.monotonic()
+        self._hold(until, until_stopped, answer)
+        if not answer.done() and not (until_stopped and self.stopping):
+            raise _no_answer(time.monotonic() - begun)
+        return answer.done()
+
+    def _hold(self, until: float, until_stopped: bool, answer: Future[Any] | None = None) -> None:
+        """Wait as a member of the group, paused, but polling: until then, or for an answer that may come sooner."""
         assert self._consumer is not None
-        until = time.monotonic() + seconds
+        patient = time.monotonic() + self._patience
         while (left := until - time.monotonic()) > 0 and not (until_stopped and self.stopping):
+            if answer and done(answer, min(STEP_WAIT, left)):
+                break
+            if answer and time.monotonic() < patient:
+                continue
             running = set(self._consumer.assignment()) - self._paused
             if running:
                 self._consumer.pause(list(running))
                 self._paused |= running
-            self._receive(1, min(STEP_WAIT, left))
+            self._receive(1, 0.0 if answer else min(STEP_WAIT, left))
 
-    def _restore_late(self) -> None:
-        if not self._unrestored:
-            return
-        assert self._consumer is not None
-        begin = self._restore(self._unrestored)
-        missing = [partition for partition in self._unrestored if partition not in begin]
-        if missing:  # start="latest": the consumer has committed where that is
-            begin |= {key: offset for key, offset in self._consumer.committed(missing).items() if offset is not None}
-        for partition in self._unrestored:
-            self._consumer.seek(*partition, begin.get(partition, _EARLIEST))
-        self._unrestored.clear()
+    def _flush(self, until: float, *, until_stopped: bool = False, polling: bool = True) -> None:
+        """Store what is in hand, or end the store that is under way; then Kafka's offsets, for who watches the lag."""
+        if self._storing is None:
+            if not self._hand.positions:
+                return
+            self._begin_store()
+        storing = self._storing
+        assert storing is not None
+        if polling:
+            if not self._await(storing.answer, until, until_stopped):
+                return
+        elif not done(storing.answer, until - time.monotonic()):
+            raise _no_answer(self._hook_time)
+        if storing is self._storing:  # or else a hook has done so, inside a poll
+            self._end_store(storing)
 
-    def _flush(self) -> None:
-        """Dead letters, then rows and offsets in one transaction, then Kafka's offsets for whoever watches the lag."""
-        buffer = self._buffer
-        if not buffer.positions:
-            return
-        if buffer.poison:
-            letters = [entry.record for entry in buffer.poison]
-            self._dead_letters.send(letters, [entry.reason for entry in buffer.poison], self.group)
-            self._counts.poison += len(buffer.poison)
-            buffer.poison = []
+    def _begin_store(self) -> None:
+        assert self._aside is not None
+        hand, self._hand = self._hand, InHand()
         spans = {
-            TopicPartition(*key): Span(self._held.get(key), position[2]) for key, position in buffer.positions.items()
+            TopicPartition(*key): Span(self._held.get(key), position[2]) for key, position in hand.positions.items()
         }
+        self._storing = Storing(hand, self._aside.call(self._storer.store, hand, spans))
+
+    def _end_store(self, storing: Storing) -> None:
+        """Take note of what was stored; what was not is in hand again, and what kept it from being stored raised."""
+        self._storing = None
         try:
-            new = self._sink.store(self.group, buffer.rows, spans)
-        except RowRefused:
-            if not buffer.rows:
-                raise
-            buffer.poison = self._sift(buffer.rows)
-            buffer.rows = []
-            self._flush()
-            return
-        except OffsetsBehind as error:
-            buffer.forget(error.partitions)
-            self._unrestored.update(error.partitions)
+            storing.answer.result()
+        except Exception as error:
+            self._take_back(storing)
+            if isinstance(error, OffsetsBehind):
+                self._hand.forget(error.partitions)
+                self._unrestored.update(partition for partition in error.partitions if partition in self._held)
             raise
-        self._count(new, len(buffer.rows))
-        self._held.update((key, span.next) for key, span in spans.items())
-        positions = list(buffer.positions.values())
-        buffer.clear()
-        self._commit(positions)
+        kept = [position for key, position in storing.hand.positions.items() if key not in storing.gone]
+        self._held.update((position[:2], position[2]) for position in kept)
+        self._commit(kept)
 
-    def _sift(self, rows: list[Row]) -> list[Poison]:
-        """Store the rows that the database takes, in ever smaller parts; returns the others.
+    def _take_back(self, storing: Storing) -> None:
+        later, self._hand = self._hand, storing.hand
+        self._hand.forget(storing.gone)
+        self._hand.extend(later)
 
-        The offsets wait: until they are stored, a crash only means that the rows are read, and left out, once more.
-        """
-        try:
-            self._count(self._sink.store(self.group, rows, {}), len(rows))
-            return []
-        except RowRefused as error:
-            if len(rows) == 1:
-                return [Poison(self._buffer.record(rows[0]), str(error))]
-        half = len(rows) // 2
-        return self._sift(rows[:half]) + self._sift(rows[half:])
-
-    def _count(self, new: int, total: int) -> None:
-        self._counts.commits += 1
-        self._counts.stored += new
-        self._counts.duplicates += total - new
-
-    def _commit(self, positions: list[tuple[str, int, int, int]]) -> None:
+    def _commit(self, positions: list[Position]) -> None:
         assert self._consumer is not None
         try:
             # Only the last commit is waited for: until then the database is what counts.
@@ -451,6 +443,10 @@ def _dead_letters(where: Any, make_producer: Callable[[], Republisher]) -> DeadL
         sink: DeadLetterSink = where
         return sink
     raise ConfigError(f"dead_letter={where!r}: give a topic's name, a path, True or a DeadLetterSink")
+
+
+def _no_answer(seconds: float) -> SinkError:
+    return SinkError(f"no answer from the sink or the dead letters for {seconds:.1f} s: see what the database does")
 
 
 def _text(error: Exception) -> str:

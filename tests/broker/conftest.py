@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from support.main_job import Kafka, Sender
     from support.oslo_services import Services
 
+    from reliability.crew import Crew
+
 
 @pytest.fixture
 def oslo(kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
@@ -35,3 +37,14 @@ def sender(kafka: Kafka, topic: str) -> Iterator[Sender]:
     sender = Sender(kafka, topic)
     yield sender
     sender.close()
+
+
+@pytest.fixture
+def crew(request: pytest.FixtureRequest, topic: str, tmp_path: Path) -> Iterator[Crew]:
+    """Clients, in processes of their own, of a topic of six partitions on the cluster that the test asks for."""
+    from reliability.crew import Crew
+
+    kafka = request.getfixturevalue("kafka3" if "kafka3" in request.fixturenames else "kafka")
+    with Crew(kafka, topic, tmp_path / "crew") as crew:
+        kafka.create_topic(crew.topic, 6)
+        yield crew

@@ -250,7 +250,8 @@ def test_ssl_must_agree_with_the_protocol() -> None:
 
 
 def test_credentials_choose_sasl() -> None:
-    conf = resolve("kafka://u:p@h", "producer").conf
+    with pytest.warns(UserWarning, match="PLAIN sends the password in the clear"):
+        conf = resolve("kafka://u:p@h", "producer").conf
     assert (conf["security.protocol"], conf["sasl.mechanism"]) == ("SASL_PLAINTEXT", "PLAIN")
     assert (conf["sasl.username"], conf["sasl.password"]) == ("u", "p")
     tls = resolve("kafka://u:p@h", "consumer", {"ssl_cafile": "ca", "sasl_mechanism": "scram-sha-256"}).conf

@@ -2,7 +2,8 @@
 
 All three have ``bootstrap_servers``, ``url`` and ``create_topic``;
 ``pytest_plugins = ["rdknotify.testing.plugin"]`` has them as fixtures. And a PostgreSQL server, for what a persister
-stores in. The names are loaded on first use: ``rdknotify.testing.checker`` needs neither the extension nor Kafka.
+stores in; faults of network, nodes and processes: ``rdknotify.testing.faults``. The names are loaded on first use:
+``rdknotify.testing.checker`` needs neither the extension nor Kafka.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rdknotify.testing.local import LocalKafka
     from rdknotify.testing.mock import MockCluster
     from rdknotify.testing.postgres import LocalPostgres, LocalPostgresError
+    from rdknotify.testing.proxies import Proxies, ToxiproxyError
     from rdknotify.testing.running import RunningKafka
     from rdknotify.testing.security import Security
 
@@ -24,8 +26,10 @@ __all__ = [
     "LocalPostgres",
     "LocalPostgresError",
     "MockCluster",
+    "Proxies",
     "RunningKafka",
     "Security",
+    "ToxiproxyError",
 ]
 
 _HOME_OF = {
@@ -34,8 +38,10 @@ _HOME_OF = {
     "LocalPostgres": "postgres",
     "LocalPostgresError": "postgres",
     "MockCluster": "mock",
+    "Proxies": "proxies",
     "RunningKafka": "running",
     "Security": "security",
+    "ToxiproxyError": "proxies",
 }
 
 

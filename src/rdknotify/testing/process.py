@@ -48,6 +48,8 @@ class GuardedProcess:
         self.folder = folder
         self.log = folder / "log"
         self.paused = False
+        self.status: int | None = None
+        """How it ended the last time: its exit status, or the negative number of a signal."""
         self._error = error
         self._guarded = _GUARDED.format(farewell=farewell)
         self._process: subprocess.Popen[bytes] | None = None
@@ -56,6 +58,11 @@ class GuardedProcess:
     def running(self) -> bool:
         """The process is there (it may be paused)."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """None from when its end was noticed on."""
+        return None if self._process is None else self._process.pid
 
     def start(self, command: list[str], user: str | None = None) -> None:
         """Start it, in a session of its own so that Ctrl-C reaches only us; as ``user``, which needs root."""
@@ -111,6 +118,8 @@ class GuardedProcess:
         process, self._process = self._process, None
         self.paused = False
         _started.discard(self)
+        if process is not None:
+            self.status = process.returncode
         if process is not None and process.stdin is not None:
             process.stdin.close()
 

@@ -1,0 +1,225 @@
+"""Each way to be secure works against a real broker, and so does everything that sends and reads over it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.endpoints import SOON, Endpoint, until
+
+from rdknotify import AuthenticationError, ConfigError, Consumer, Listener, Notifier, Persister, Producer, SQLiteSink
+from rdknotify.testing import LocalKafka, Security
+
+PASSPHRASE = "open sesame"
+UNSECURED = {"enable.sasl.oauthbearer.unsecure.jwt": True, "sasl.oauthbearer.config": "principal=alice"}
+COUNT = 100
+
+Way = Callable[[Security], "tuple[str, dict[str, Any]]"]
+
+
+@pytest.fixture
+def security(kafka_secure: LocalKafka) -> Security:
+    return kafka_secure.security
+
+
+def ca(security: Security) -> dict[str, Any]:
+    return {"ssl_cafile": str(security.ca.file)}
+
+
+def certificate(security: Security, password: str | None = None) -> dict[str, Any]:
+    pair = security.ca.client("alice", password)
+    return {**ca(security), "ssl_client_cert_file": str(pair.certificate), "ssl_client_key_file": str(pair.key)}
+
+
+def sasl(listener: str, mechanism: str) -> Way:
+    return lambda security: (
+        security.url(listener, "alice"),
+        {"sasl_mechanism": mechanism, **(ca(security) if listener == "SASL_SSL" else {})},
+    )
+
+
+def unsecured(listener: str) -> Way:
+    given = {"security_protocol": listener, "sasl_mechanism": "OAUTHBEARER", "config": UNSECURED}
+    return lambda security: (security.url(listener), {**given, **(ca(security) if listener == "SASL_SSL" else {})})
+
+
+WAYS: dict[str, Way] = {
+    "TLS, CA file": lambda security: (security.url("TLS"), ca(security)),
+    "TLS, CA as text": lambda security: (security.url("TLS"), {"ssl_cafile": security.ca.pem}),
+    "TLS, client certificate": lambda security: (security.url("MTLS"), certificate(security)),
+    "TLS, client certificate, encrypted key": lambda security: (
+        security.url("MTLS"),
+        {**certificate(security, PASSPHRASE), "ssl_client_key_password": PASSPHRASE},
+    ),
+    **{f"SASL_SSL {each}": sasl("SASL_SSL", each) for each in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")},
+    **{f"SASL_PLAINTEXT {each}": sasl("SASL_PLAINTEXT", each) for each in ("SCRAM-SHA-256", "SCRAM-SHA-512")},
+    **{f"{each} OAUTHBEARER, unsecured token": unsecured(each) for each in ("SASL_SSL", "SASL_PLAINTEXT")},
+}
+
+
+def arrived(url: str, topic: str, group: str, **options: Any) -> Counter[bytes | None]:
+    """What a consumer reads of a hundred numbers that a producer sent, both with these options."""
+    with Producer(url, **options) as producer:
+        producer.send_batch(topic, [b"%d" % number for number in range(COUNT)]).result(SOON).raise_for_failures()
+    found: Counter[bytes | None] = Counter()
+    with Consumer(url, [topic], group, **options) as consumer:
+        while found.total() < COUNT:
+            batch = consumer.poll(timeout=SOON)
+            assert batch, f"only {found.total()} records came"
+            found.update(batch.values())
+            batch.commit()
+    return found
+
+
+def wrong(found: Counter[bytes | None]) -> int:
+    """How many of the hundred numbers did not arrive exactly once."""
+    return sum(found[b"%d" % number] != 1 for number in range(COUNT))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_records_go_there_and_back(way, security, topic, group, figure):
+    url, options = WAYS[way](security)
+
+    found = arrived(url, topic, group, **options)
+
+    figure("S", f"{way}: of {COUNT} records not read exactly once", wrong(found), at_most=0)
+
+
+def test_a_password_in_the_clear_works_and_is_warned_of(security, topic, group):
+    url = security.url("SASL_PLAINTEXT", "alice")
+
+    with pytest.warns(UserWarning, match=r"PLAIN.*in the clear"):
+        found = arrived(url, topic, group, sasl_mechanism="PLAIN")
+
+    assert wrong(found) == 0
+
+
+# -- who is trusted ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_the_environment_names_the_authorities(name, security, topic, group, tmp_path, monkeypatch):
+    for each in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(each, raising=False)
+    shutil.copy(security.ca.file, tmp_path)
+    subprocess.run(["openssl", "rehash", str(tmp_path)], check=True)
+    monkeypatch.setenv(name, str(security.ca.file) if name == "SSL_CERT_FILE" else str(tmp_path))
+
+    assert wrong(arrived(security.url("TLS"), topic, group, security_protocol="SSL")) == 0
+
+
+LAYOUTS = {"Debian": "ssl/certs/ca-certificates.crt", "RHEL": "pki/tls/certs/ca-bundle.crt"}
+CONNECT = "import sys, rdknotify; rdknotify.Producer(sys.argv[1], security_protocol='SSL').close(); print('connected')"
+
+
+@pytest.mark.parametrize("distribution", LAYOUTS)
+def test_the_authorities_that_the_system_trusts_are_found(distribution, security, tmp_path):
+    etc = tmp_path / "etc"
+    subprocess.run(["cp", "-r", "/etc", str(etc)], stderr=subprocess.DEVNULL, check=False)  # some is not ours to read
+    for layout in ("ssl", "pki"):
+        shutil.rmtree(etc / layout, ignore_errors=True)
+    untrusted = with_etc(etc, security.url("TLS"))
+    bundle = etc / LAYOUTS[distribution]
+    bundle.parent.mkdir(parents=True)
+    shutil.copy(security.ca.file, bundle)
+
+    trusted = with_etc(etc, security.url("TLS"))
+
+    assert trusted.stdout == "connected\n", trusted.stderr
+    assert "AuthenticationError" in untrusted.stderr, "it connects although nobody is trusted"
+
+
+def with_etc(etc: Path, url: str) -> subprocess.CompletedProcess[str]:
+    """What becomes of a connection where that folder is /etc, in a mount namespace of its own."""
+    unshare = ["unshare", "--mount", *(["--map-root-user"] if os.geteuid() else [])]
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mount namespaces are not allowed here")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SSL_CERT_")}
+    script = ["sh", "-c", 'mount --bind "$0" /etc && exec "$@"', str(etc), sys.executable, "-c", CONNECT, url]
+    return subprocess.run([*unshare, *script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_certificate_for_another_host_is_refused_unless_that_is_switched_off(security, topic, group):
+    url = security.url("WRONGHOST")
+    with pytest.raises(AuthenticationError):
+        Producer(url, **ca(security))
+
+    with pytest.warns(UserWarning, match="host names are not compared"):
+        found = arrived(url, topic, group, config={"ssl.endpoint.identification.algorithm": "none"}, **ca(security))
+
+    assert wrong(found) == 0
+
+
+@pytest.mark.parametrize("given", ["shut sesame", None])
+def test_the_passphrase_of_a_key_is_named_and_not_shown(given, security):
+    options = certificate(security, PASSPHRASE)
+
+    with pytest.raises(ConfigError, match="ssl_client_key_password") as refused:
+        Producer(security.url("MTLS"), ssl_client_key_password=given, **options)
+
+    assert "sesame" not in str(refused.value)
+
+
+# -- everything that sends and reads, over TLS with a password --------------------------------------
+
+
+@pytest.fixture
+def safe(security: Security) -> tuple[str, dict[str, Any]]:
+    return sasl("SASL_SSL", "SCRAM-SHA-512")(security)
+
+
+def test_notifications(safe, topic, group):
+    url, options = safe
+    endpoint = Endpoint()
+    with (
+        Listener(url, [topic], [endpoint], pool=group, settle="after", create_topics=True, **options),
+        Notifier(url, "n", topics=[topic], **options) as notifier,
+    ):
+        notifier.notify_batch("info", [(str(number), {}) for number in range(COUNT)]).result(SOON).raise_for_failures()
+
+        seen = endpoint.seen(COUNT)
+
+    assert sorted(seen, key=int) == [str(number) for number in range(COUNT)]
+
+
+def test_a_persister(safe, topic, group, tmp_path):
+    url, options = safe
+    with Notifier(url, "n", topics=[topic], **options) as notifier:
+        notifier.notify_batch("info", [(str(number), {}) for number in range(COUNT)]).result(SOON).raise_for_failures()
+
+    with Persister(
+        url, [f"{topic}.info"], group=group, sink=SQLiteSink(tmp_path / "db"), max_wait=0.1, **options
+    ) as it:
+        until(lambda: it.counts.stored >= COUNT)
+
+    with sqlite3.connect(tmp_path / "db") as database:
+        stored = database.execute("SELECT count(*), count(DISTINCT event_type) FROM notifications").fetchone()
+    assert stored == (COUNT, COUNT)
+
+
+def test_the_driver_of_oslo_messaging(security, topic, group, tmp_path):
+    from support.oslo import configuration, oslo_messaging, transport
+
+    options = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-256", **ca(security)}
+    url = security.url("SASL_SSL", "alice").replace("kafka:", "rdkafka:")
+    to = transport(url, configuration(tmp_path / "conf", **options))
+    endpoint = Endpoint()
+    target = oslo_messaging.Target(topic=topic)
+    server = oslo_messaging.get_notification_listener(to, [target], [endpoint], pool=group)
+    server.start()
+    try:
+        oslo_messaging.Notifier(to, "n", driver="messagingv2", topics=[topic]).info({}, "0", {})
+
+        assert endpoint.seen(1) == ["0"]
+    finally:
+        server.stop()
+        server.wait()
+        to.cleanup()

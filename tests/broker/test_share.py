@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections import Counter
@@ -239,4 +240,5 @@ def test_close_is_bounded_while_the_brokers_are_silent(kafka, join, topic, figur
     finally:
         kafka.resume()
     del batch
-    until(lambda: not any(core.live_handles().values()), "librdkafka's threads end", timeout=20)
+    gc.collect()
+    until(lambda: not any(core.live_handles().values()), "librdkafka's threads end", timeout=30)

@@ -12,10 +12,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from rdknotify.errors import RdNotifyError
+from rdknotify.sinks.metric import METRIC
 from rdknotify.sinks.schema import NOTIFICATION, RAW, Column, Schema
 from rdknotify.topics import TopicPartition
 
 __all__ = [
+    "METRIC",
     "NOTIFICATION",
     "RAW",
     "Column",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from reliability import page
+from reliability.chaos.command import command as chaos
 
 
 @click.group()
@@ -13,6 +14,7 @@ def main() -> None:
 
 
 main.add_command(page.command)
+main.add_command(chaos)
 
 if __name__ == "__main__":
     main()

@@ -46,6 +46,8 @@ class Job(msgspec.Struct):
     """Records that a member takes at a time."""
     die_at: int = 0
     """The batch in which a member kills itself, after it was handed the records and before it commits; 0: never."""
+    pause: float = 0.0
+    """Seconds that a member takes for each batch."""
     options: dict[str, Any] = {}
 
 
@@ -61,7 +63,7 @@ class Client:
         self.ending = True
 
     def report_failure(self, error: Exception) -> None:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        print(f"told: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
     # -- sending ---------------------------------------------------------------------------------------------
 
@@ -117,7 +119,7 @@ class Client:
                 batch = consumer.poll(job.most, 0.1)
                 if batch:
                     self._note(batch, epochs)
-                    self._die_if_it_is_time()
+                    self._work()
                     try:
                         batch.commit()
                     except (CommitFailed, Timeout) as error:
@@ -145,9 +147,10 @@ class Client:
         values = [notification["payload"]["n"] for notification in notifications]
         told = [(NOWHERE, first, count) for first, count in spans(values)]
         self.history.write(Poll(time.monotonic(), self.job.name, self.job.group, told))
-        self._die_if_it_is_time()
+        self._work()
 
-    def _die_if_it_is_time(self) -> None:
+    def _work(self) -> None:
+        time.sleep(self.job.pause)
         self._batches += 1
         if self._batches == self.job.die_at:
             os.kill(os.getpid(), signal.SIGKILL)

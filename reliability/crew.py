@@ -15,79 +15,49 @@ import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from rdknotify import _rdknotify as core
-from rdknotify.errors import RdNotifyError
 from rdknotify.testing import checker
 from rdknotify.testing.block import Startable
 from rdknotify.testing.cluster import KafkaCluster, until
-from rdknotify.testing.process import GuardedProcess
+from rdknotify.testing.faults import Member, MemberError
 from rdknotify.topics import notification_topic
 
 PROGRAM = Path(__file__).with_name("client.py")
-LEAVE_TIMEOUT = 90.0
+EXIT_TIMEOUT = 90.0
 """Seconds that a client may take to end in order: a sender waits for its last outcomes."""
 READ_TIMEOUT = 120.0
 """Seconds without a record after which the log is not read further."""
+TOLD = "told: "
+"""Before a client's line of an error."""
 
 
-class ClientError(RdNotifyError):
-    """A client ended otherwise than it was told; the text has the end of its output."""
-
-
-class Client:
-    """A client's process: ``name`` is its history's process."""
+class Client(Member):
+    """A client's process; its name is its history's process."""
 
     def __init__(self, name: str, folder: Path, job: dict[str, Any]) -> None:
-        self.name = name
         self.history = folder / "history" / f"{name}.jsonl"
-        self._process = GuardedProcess(name, folder / name, ClientError)
-        self._process.folder.mkdir()
         text = json.dumps({**job, "name": name, "history": str(self.history)})
         # The mark by which a leftover is found; the program does not read it.
-        self._process.start([sys.executable, str(PROGRAM), text, f"--rdknotify.owner={os.getpid()}"])
+        owner = f"--rdknotify.owner={os.getpid()}"
+        super().__init__(name, folder / name, [sys.executable, str(PROGRAM), text, owner])
 
     @property
-    def running(self) -> bool:
-        return self._process.running
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid
-
-    @property
-    def output(self) -> list[str]:
-        """The lines it has written, one for each error that an application has to expect."""
-        return self._process.log_tail(1_000_000).splitlines()
+    def errors(self) -> list[str]:
+        """What it was told that an application has to expect, one line each."""
+        return [line for line in self.log_tail(1_000_000).splitlines() if line.startswith(TOLD)]
 
     def has_begun(self) -> bool:
         """It has sent or been handed something."""
         return self.history.exists() and self.history.stat().st_size > 0
 
-    def leave(self) -> None:
-        """End it as an operator would."""
-        self.tell_to_leave()
-        self.wait()
+    def ended(self, status: int = 0, timeout: float = EXIT_TIMEOUT) -> None:
+        """Wait for its end. Raises MemberError when it comes too late, or with another status."""
+        if not self.wait(timeout) or self.status != status:
+            raise MemberError(f"{self.name}: status {self.status} instead of {status}:\n{self.log_tail(20)}")
 
-    def tell_to_leave(self) -> None:
-        self._process.send(signal.SIGTERM)
-
-    def wait(self, timeout: float = LEAVE_TIMEOUT) -> None:
-        """Wait for its end in order. Raises ClientError."""
-        if not self._process.wait(timeout):
-            raise ClientError(f"{self.name} had not ended {timeout:g} s after SIGTERM{self._end()}")
-        if self._process.status != 0:
-            raise ClientError(f"{self.name} ended with status {self._process.status}{self._end()}")
-
-    def wait_for_death(self, timeout: float = LEAVE_TIMEOUT) -> None:
-        """Wait until it has killed itself, as its job said. Raises ClientError."""
-        if not self._process.wait(timeout) or self._process.status != -signal.SIGKILL:
-            raise ClientError(f"{self.name} did not kill itself{self._end()}")
-
-    def crash(self) -> None:
-        """SIGKILL."""
-        self._process.kill()
-
-    def _end(self) -> str:
-        return f":\n{self._process.log_tail(20)}"
+    def leave(self, timeout: float = EXIT_TIMEOUT) -> None:
+        """SIGTERM, and wait for its end in order. Raises MemberError."""
+        super().leave(timeout)
+        self.ended()
 
 
 class Crew(Startable):
@@ -117,7 +87,7 @@ class Crew(Startable):
 
         def look() -> bool | None:
             if not client.running:
-                client.wait(0)
+                client.ended()
             return client.has_begun() or None
 
         until(look, timeout, f"{client.name} did nothing")
@@ -126,19 +96,19 @@ class Crew(Startable):
     def leave(self, clients: Collection[Client]) -> None:
         """End them in order, all at once."""
         for client in clients:
-            client.tell_to_leave()
+            client.send(signal.SIGTERM)
         for client in clients:
-            client.wait()
+            client.ended()
 
     def close(self) -> None:
         for client in self.clients:
-            client.crash()
+            client.kill()
 
     def check_running(self) -> None:
-        """Raises ClientError for one that has ended by itself."""
+        """Raises MemberError for one that has ended by itself."""
         for client in self.clients:
             if client.pid is not None and not client.running:
-                client.wait(0)
+                client.ended()
 
     # -- judging ---------------------------------------------------------------------------------------------
 

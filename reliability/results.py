@@ -31,8 +31,8 @@ class Figure:
     def target(self) -> str:
         if self.at_most == 0 and self.at_least is None:
             return "exactly 0"
-        bounds = [f"at least {self.at_least:,g}"] * (self.at_least is not None)
-        return ", ".join(bounds + [f"at most {self.at_most:,g}"] * (self.at_most is not None))
+        bounds = (("at least", self.at_least), ("at most", self.at_most))
+        return ", ".join(f"{word} {bound:,g}" for word, bound in bounds if bound is not None)
 
     @property
     def met(self) -> bool:

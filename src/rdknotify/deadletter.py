@@ -40,16 +40,12 @@ class DeadLetterSink(Protocol):
         """Release what is held; idempotent."""
 
 
-class _Delivery(Protocol):
-    def result(self, timeout: float | None = None) -> BatchReport: ...
-
-
 class BatchProducer(Protocol):
     """What is needed of :class:`rdknotify.Producer`."""
 
-    def send_batch(
+    def deliver(
         self, topic: str, values: Sequence[Any], keys: Sequence[Any] | None = None, headers: Any = None
-    ) -> _Delivery: ...
+    ) -> BatchReport: ...
     def close(self, timeout: float | None = None) -> None: ...
 
 
@@ -116,8 +112,8 @@ class DeadLetters:
                 for record, why in letters
             ]
         headers = [origin_headers(record, group, reason=why, attempts=attempts) for record, why in letters]
-        delivery = self._producer.send_batch(topic, values, [record.key for record, _ in letters], headers)
-        return delivery.result()  # bounded by the producer's delivery timeout
+        # Bounded by the producer's delivery timeout.
+        return self._producer.deliver(topic, values, [record.key for record, _ in letters], headers)
 
     def close(self) -> None:
         """Close the producer if it was made here."""

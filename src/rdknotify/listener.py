@@ -29,6 +29,9 @@ __all__ = ["Counts", "Listener"]
 
 log = logging.getLogger(__name__)
 
+REST_AFTER = 1.0
+"""Seconds of handing out after which the listener shows itself to its group, and settles what is done."""
+
 _Read = tuple[Record, "Notification | EnvelopeError"]
 
 
@@ -64,8 +67,9 @@ class Listener(service.Service):
     exception is logged and treated as ``REQUEUE``. Publishing a retry or dead letter is confirmed before
     the commit; if Kafka refuses it, the listener ends with that error and nothing is committed.
 
-    While endpoints work nothing is polled: if what one poll took (``max_poll_records``) keeps them longer
-    than librdkafka's ``max.poll.interval.ms`` (5 minutes), the group takes its partitions away.
+    Between two calls it takes part in its group at least once a second, however long all that was polled takes. One
+    call that takes longer than librdkafka's ``max.poll.interval.ms`` (5 minutes) costs it its partitions, with a
+    warning: the next owner goes on at what is committed, this listener joins again when the call is over.
 
     ``run()``, ``start()``, ``stop()``, ``wait()``, ``close()``: see :class:`~rdknotify.service.Service`.
     Options: those of a listener, of a consumer, and of the producer of retries and dead letters.
@@ -123,12 +127,14 @@ class Listener(service.Service):
             dead_letter=dead_letter,
             config=config,
             options=options,
-            on_revoked=lambda partitions, lost: self._collector.forget(partitions),
+            on_revoked=self._on_revoked,
         )
         super().__init__(f"listener {self.group}", self._intake.stop_timeout)
         self._settle_after = self._intake.settle_after
         size = (batch_size or self._intake.max_records) if self._batch else None
         self._collector: Collector[Record] = Collector(size, batch_timeout or 0.0)
+        self._gone: set[tuple[str, int]] = set()
+        """Partitions that were taken away while their records were handed out."""
         self._said_refused = False
 
     @property
@@ -161,6 +167,10 @@ class Listener(service.Service):
     def _close(self) -> None:
         self._intake.close()
 
+    def _on_revoked(self, partitions: set[tuple[str, int]], lost: bool) -> None:
+        self._collector.forget(partitions)
+        self._gone |= partitions
+
     # -- handing out ---------------------------------------------------------------------------------------
 
     def _hand_out(self, records: list[Record]) -> bool:
@@ -173,6 +183,12 @@ class Listener(service.Service):
         elif not self._intake.commit(positions(records), meanwhile=lambda: read.extend(map(_read, records))):
             self._collector.put_back(records)
             return False
+        while read:
+            read = self._hand_out_some(read)
+        return True
+
+    def _hand_out_some(self, read: list[_Read]) -> list[_Read]:
+        """Hand out and settle all, or what took ``REST_AFTER``; returns what is left to hand out."""
         outcome = self._in_one_call(read) if self._batch else self._one_by_one(read)
         # If this raises, nothing may be committed.
         if outcome.again:
@@ -180,13 +196,20 @@ class Listener(service.Service):
         self._intake.bury(outcome.poison, outcome.reasons)
         if self._settle_after:
             self._intake.commit(positions(outcome.seen))
-        return True
+        left = read[len(outcome.seen) :]
+        if not left or (self._settle_after and self.stopping):
+            return []  # what is not committed goes to the next owner
+        self._gone.clear()
+        self._collector.add(self._intake.rest(0.0), time.monotonic())
+        # What was committed before is handed out by us or by nobody.
+        return [each for each in left if not self._settle_after or _partition(each[0]) not in self._gone]
 
     def _one_by_one(self, read: list[_Read]) -> _Outcome:
         outcome = _Outcome()
+        until = time.monotonic() + REST_AFTER
         for record, found in read:
-            if self._settle_after and self.stopping:
-                break  # not committed: the next owner gets them
+            if (self._settle_after and self.stopping) or (outcome.seen and time.monotonic() > until):
+                break
             outcome.seen.append(record)
             if isinstance(found, EnvelopeError):
                 self._refuse(record, found, outcome)
@@ -257,6 +280,10 @@ class Listener(service.Service):
             "it will be tried again" if self._settle_after else "it is committed and not tried again",
             exc_info=error,
         )
+
+
+def _partition(record: Record) -> tuple[str, int]:
+    return record.topic, record.partition
 
 
 def _read(record: Record) -> _Read:

@@ -5,17 +5,44 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple
 
 from rdknotify import _rdknotify as core
 from rdknotify import green, topics
-from rdknotify.client import TIMED_OUT, Closing, admit
-from rdknotify.errors import KafkaError
+from rdknotify.client import TIMED_OUT, Closing, admit, deadline_after, remaining
+from rdknotify.errors import KafkaError, QueueFull
 from rdknotify.events import ClientEvents, logger
-from rdknotify.options import resolve
+from rdknotify.isolation import isolate, maybe_innocent
+from rdknotify.options import Settings, resolve
+from rdknotify.outcomes import BatchReport
+from rdknotify.shapes import Buffer, Headers
 from rdknotify.url import TransportURL
 
 __all__ = ["Producer"]
+
+
+class _Bulk(NamedTuple):
+    """The arguments of ``send_batch``."""
+
+    topic: str
+    values: Sequence[Buffer | None]
+    keys: Sequence[Buffer | None] | None
+    headers: Headers | Sequence[Headers | None] | None
+
+    def only(self, indexes: Sequence[int]) -> _Bulk:
+        def chosen(column: Any) -> Any:
+            return column if column is None or isinstance(column, Mapping) else [column[index] for index in indexes]
+
+        return _Bulk(self.topic, chosen(self.values), chosen(self.keys), chosen(self.headers))
+
+    def enqueue(self, producer: core.Producer, timeout: float | None) -> core.Delivery:
+        """What found no room in the queue has that for its outcome."""
+        try:
+            return producer.send_batch(*self, timeout=timeout)
+        except QueueFull as full:
+            delivery: core.Delivery = full.delivery
+            return delivery
 
 
 class Producer(Closing, core.Producer):
@@ -30,8 +57,11 @@ class Producer(Closing, core.Producer):
 
     exit_rank: ClassVar[int] = 1
 
-    def __init__(self, url: str | TransportURL, *, config: Mapping[str, Any] | None = None, **options: Any) -> None:
-        settings = resolve(TransportURL.parse(url), "producer", options, config)
+    def __init__(
+        self, url: str | TransportURL | Settings, *, config: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
+        settings = url if isinstance(url, Settings) else resolve(url, "producer", options, config)
+        self._settings = settings
         super().__init__(settings.conf, settings.values["queue_timeout"])
         self.exit_timeout: float = settings.values["flush_timeout"]
         self.events = ClientEvents(self.name)
@@ -50,6 +80,55 @@ class Producer(Closing, core.Producer):
     def check_topic(self, topic: str) -> None:
         """Called once for each topic before its first record. Raises ConfigError for a name that Kafka forbids."""
         topics.check_name(topic)
+
+    def deliver(
+        self,
+        topic: str,
+        values: Sequence[Buffer | None],
+        keys: Sequence[Buffer | None] | None = None,
+        headers: Headers | Sequence[Headers | None] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> BatchReport:
+        """Send a batch, wait, and let no record fail for a neighbour's sake; returns the outcomes.
+
+        A broker refuses a request as a whole: with one record that the topic finds too large, or without a key
+        where it is compacted, all that travel with it fail. Here they are sent again, in ever smaller parts and
+        apart from everybody else's, until only the culprits fail; the others are delivered once. What was
+        ``POSSIBLY_PERSISTED`` is not sent again. Of a full queue the outcomes tell, ``QueueFull`` is not raised.
+
+        ``timeout``: seconds for all of it (default: ``delivery_timeout``). What could not be tried alone by then has
+        :class:`~rdknotify.Timeout` for its error. Raises that when an outcome of the first attempt is unknown then.
+        """
+        deadline = deadline_after(self._settings.values["delivery_timeout"] if timeout is None else timeout)
+        bulk = _Bulk(topic, values, keys, headers)
+        report = green.call(bulk.enqueue(self, timeout).result, None if timeout is None else remaining(deadline))
+        if not any(map(maybe_innocent, report.failures)):
+            return report
+        apart = self._unchecked(**{"linger.ms": "0"})
+
+        def send(part: Sequence[int]) -> BatchReport | None:
+            if not remaining(deadline):
+                return None
+            try:
+                delivery = bulk.only(part).enqueue(apart, remaining(deadline))
+                if not green.wait(delivery, remaining(deadline)):
+                    apart.purge()
+                    green.wait(delivery)
+                return delivery.result()
+            except KafkaError as error:  # what is known of the bulk matters more
+                logger.warning("%s cannot try records of a refused request one by one: %s", self.name, error)
+                return None
+
+        try:
+            return isolate(report, send)
+        finally:
+            apart.shut()
+
+    def _unchecked(self, **conf: str) -> Producer:
+        """Another producer with our settings, but for some properties; its cluster is known to answer."""
+        values = {**self._settings.values, "connect_timeout": None}
+        return Producer(replace(self._settings, values=values, conf={**self._settings.conf, **conf}))
 
     def metadata(self, topic: str | None = None, timeout: float = 5.0) -> dict[str, Any]:
         """The cluster's brokers, topics and leaders, as the core's."""

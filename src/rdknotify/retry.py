@@ -93,13 +93,9 @@ class Retries:
         by_topic: dict[str, list[_Record]] = {}
         for record in records:
             by_topic.setdefault(self._retry_topics.get(record.topic, record.topic), []).append(record)
-        deliveries = [
-            (chosen, producer.send_batch(topic, *self._columns(chosen, not_before)))
-            for topic, chosen in by_topic.items()
-        ]
         oversized = []
-        for chosen, delivery in deliveries:
-            report = delivery.result()
+        for topic, chosen in by_topic.items():
+            report = producer.deliver(topic, *self._columns(chosen, not_before))
             misfits = [chosen[failure.index] for failure in report.failures if too_large(failure)]
             if len(misfits) < len(report.failures):
                 report.raise_for_failures()

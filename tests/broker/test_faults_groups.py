@@ -69,7 +69,7 @@ def test_members_come_and_go_all_the_time(kafka, crew: Crew, group: str, figure:
         gone, come = groups.oldest(), groups.join()
         if crash:
             for each in gone:
-                each.crash()
+                each.kill()
             crew.begun(come[0])  # the other gets its partitions when those of the dead are free
         else:
             crew.leave(gone)

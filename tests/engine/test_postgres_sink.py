@@ -73,7 +73,7 @@ def test_columns_have_postgres_types_and_a_time_is_utc(dsn: str) -> None:
     origin = ["text", "bigint", "bigint"]
     own = ["text", "bigint", "double precision", "bytea", "jsonb", "timestamp with time zone"]
     assert [name for (name,) in query(dsn, columns)] == own + origin
-    assert query(dsn, 'SELECT * FROM own."Rows_offsets"') == [("g", "t", 0, 2)]
+    assert query(dsn, 'SELECT * FROM own."Rows_offsets"') == [("g", "t", 0, 2, None)]
 
 
 BAD = [

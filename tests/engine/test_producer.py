@@ -8,7 +8,9 @@ import time
 
 import pytest
 
+from rdknotify.consumer import Consumer
 from rdknotify.errors import ClosedError, ConfigError, KafkaError, QueueFull, Timeout
+from rdknotify.outcomes import BatchReport
 from rdknotify.producer import Producer
 from rdknotify.url import TransportURL
 
@@ -54,6 +56,65 @@ def test_what_is_wrong_is_named(mock_cluster, arguments, text):
 def test_a_topic_that_kafka_forbids_is_refused(mock_cluster, topic):
     with Producer(mock_cluster.url) as producer, pytest.raises(ConfigError, match="topic"):
         producer.send_batch(topic, [b"v"])
+
+
+def test_what_a_broker_refused_together_is_tried_apart_until_all_is_delivered(mock_cluster):
+    mock_cluster.create_topic("t", 1)
+    with Producer(mock_cluster.url) as producer:
+        values, keys = [b"%d" % number for number in range(100)], ["k"] * 100
+        headers = [[("n", value)] for value in values]
+        assert producer.deliver("t", values[:10], keys[:10], headers[:10]).delivered == 10
+        mock_cluster.fail_next("Produce", "INVALID_RECORD", "INVALID_RECORD", "INVALID_RECORD")
+        assert producer.deliver("t", values[10:], keys[10:], headers[10:]) == BatchReport(90, 90)
+        mock_cluster.fail_next("Produce", "MSG_SIZE_TOO_LARGE")
+        assert producer.deliver("t", ["alone"], headers={"for": "all"}) == BatchReport(1, 1)
+    with Consumer(mock_cluster.url, ["t"], "reader", config={"fetch.wait.max.ms": 20}) as consumer:
+        records = []
+        while len(records) < 101:
+            records += consumer.poll(200, 10.0)
+    assert sorted(record.value for record in records) == sorted([*values, b"alone"])
+    assert all(record.headers == ([("n", record.value)] if record.key else [("for", b"all")]) for record in records)
+
+
+def test_what_is_refused_for_good_is_not_tried_again_by_deliver(mock_cluster):
+    mock_cluster.create_topic("t", 1)
+    with Producer(mock_cluster.url) as producer:
+        mock_cluster.fail_next("Produce", "TOPIC_AUTHORIZATION_FAILED")
+        report = producer.deliver("t", [b"v"] * 10)
+        assert {failure.error.name for failure in report.failures} == {"TOPIC_AUTHORIZATION_FAILED"}
+        assert producer.deliver("t", [b"v"] * 10).delivered in (0, 10), "it may be refused until metadata come again"
+
+
+def test_deliver_tells_of_a_full_queue_and_is_bounded(mock_cluster):
+    mock_cluster.create_topic("t", 1)
+    with Producer(mock_cluster.url + "?max_in_flight=3", queue_timeout=0.1, delivery_timeout=2) as producer:
+        assert producer.deliver("t", [b"v"]).delivered == 1
+        mock_cluster.broker_down(1)
+        begun = time.monotonic()
+        report = producer.deliver("t", [b"v"] * 5)
+        assert time.monotonic() - begun < 10
+        assert [failure.error.name for failure in report.failures] == ["_MSG_TIMED_OUT"] * 3 + ["_QUEUE_FULL"] * 2
+        with pytest.raises(Timeout, match="1 of 1"):
+            producer.deliver("t", [b"v"], timeout=0.1)
+        mock_cluster.broker_up(1)
+
+
+def test_deliver_gives_up_trying_apart_at_its_timeout(mock_cluster, monkeypatch):
+    mock_cluster.create_topic("t", 1)
+    with Producer(mock_cluster.url, linger=0.05) as producer:
+        assert producer.deliver("t", [b"v"]).delivered == 1
+        mock_cluster.fail_next("Produce", "INVALID_RECORD")
+        refused = producer.send_batch("t", [b"v"] * 4)
+        refused.wait(10)
+        mock_cluster.broker_down(1)
+        monkeypatch.setattr(producer, "send_batch", lambda *_, **__: refused)
+        begun = time.monotonic()
+        report = producer.deliver("t", [b"v"] * 4, timeout=0.5)
+        assert time.monotonic() - begun < 5
+        assert report.safe_to_resend == [0, 1, 2, 3]
+        assert {failure.error.name for failure in report.failures} == {"_PURGE_QUEUE", "_TIMED_OUT"}
+        assert "could not be tried without them" in str(report.failures[-1].error)
+        mock_cluster.broker_up(1)
 
 
 def test_flush_raises_what_is_still_unknown(mock_cluster):

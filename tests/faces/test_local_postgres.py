@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,14 @@ from support.waiting import until
 
 from rdknotify.testing import LocalPostgres, LocalPostgresError
 
+psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
+
 OWNER = """
 import sys, time
 from rdknotify.testing import LocalPostgres
 with LocalPostgres() as postgres:
+    if "paused" in sys.argv:
+        postgres.pause()
     print(postgres.folder, flush=True)
     time.sleep(60)
 """
@@ -31,9 +36,25 @@ def test_what_was_committed_outlasts_a_crash_and_a_stop(postgres: LocalPostgres,
         assert query(dsn, "SELECT * FROM numbers") == [(1,)]
 
 
+def test_a_server_that_is_paused_does_not_answer(postgres: LocalPostgres, dsn: str) -> None:
+    with psycopg.connect(dsn) as session, ThreadPoolExecutor() as pool:
+        postgres.pause()
+        answer = pool.submit(session.execute, "SELECT 1")
+        with pytest.raises(TimeoutError):
+            answer.result(0.5)
+        with pytest.raises(psycopg.OperationalError, match="timeout"):
+            psycopg.connect(dsn, connect_timeout=2)
+        postgres.resume()
+        assert answer.result(10).fetchall() == [(1,)]
+    postgres.pause()
+    postgres.start()
+    assert query(dsn, "SELECT 1") == [(1,)]
+
+
 @pytest.mark.usefixtures("postgres")  # so that it is skipped where there is none
-def test_no_server_outlives_an_owner_that_was_killed() -> None:
-    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("state", ["running", "paused"])
+def test_no_server_outlives_an_owner_that_was_killed(state: str) -> None:
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, state], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     with owner:
         folder = Path(owner.stdout.readline().strip())

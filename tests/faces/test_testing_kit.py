@@ -13,7 +13,7 @@ import pytest
 
 from rdknotify import Producer
 from rdknotify.errors import ConfigError
-from rdknotify.testing import LocalKafkaError, MockCluster, RunningKafka
+from rdknotify.testing import LocalKafkaError, MockCluster, RunningKafka, Security
 from rdknotify.testing.jars import find_jars, find_java
 
 JAVA_17 = "echo 'openjdk version \"17.0.1\"' >&2"
@@ -59,6 +59,16 @@ def test_missing_maven_is_one_line_that_says_what_to_install(tools: Path) -> Non
     assert "apt install maven" in told.stderr
     assert "KAFKA_HOME" in told.stderr
     assert told.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("library", ["trustme", "jwt"])
+def test_a_secure_kafka_names_the_library_that_it_misses(
+    library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+
+    with pytest.raises(LocalKafkaError, match=rf"{library} is missing: pip install 'rdknotify\[testing\]'"):
+        Security(tmp_path, lambda listener: "")
 
 
 def test_an_old_java_is_named_with_what_is_needed(tools: Path) -> None:

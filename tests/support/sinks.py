@@ -1,13 +1,41 @@
-"""A small schema and its rows, for tests of the sinks alone."""
+"""Our databases as the test kit of sinks wants them, and what the tests of the sinks share."""
 
 from __future__ import annotations
 
-from rdknotify.sinks.schema import Column, Schema
-from rdknotify.topics import TopicPartition
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-SCHEMA = Schema(own=(Column("id", "text"), Column("size", "integer")), fill=lambda record: (), message_id="id")
-T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
+from rdknotify import PostgresSink, SQLiteSink
+from rdknotify.testing.sinks import SCHEMA, T0, T1, rows
+from support.database import ask
+from support.postgres import query
+
+__all__ = ["SCHEMA", "T0", "T1", "Database", "postgres_database", "rows", "sqlite_database"]
 
 
-def rows(start: int, stop: int, partition: int = 0) -> list[tuple[object, ...]]:
-    return [(f"{partition}-{offset}", offset * 2, "t", partition, offset) for offset in range(start, stop)]
+@dataclass
+class Database:
+    """One database: how to make a sink for it, and how to ask it something."""
+
+    where: Any
+    named: str
+    make: Callable[..., SQLiteSink | PostgresSink]
+    ask: Callable[[Any, str], list[tuple[Any, ...]]]
+
+    def sink(self, **options: Any) -> SQLiteSink | PostgresSink:
+        return self.make(self.where, **options)
+
+    def does(self, sql: str) -> list[tuple[Any, ...]]:
+        return self.ask(self.where, sql)
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        return self.does('SELECT id, size, topic, partition, "offset" FROM notifications')
+
+
+def sqlite_database(path: Any) -> Database:
+    return Database(path, str(path), SQLiteSink, ask)
+
+
+def postgres_database(dsn: str) -> Database:
+    return Database(dsn, "host=127.0.0.1 port=", PostgresSink, query)

@@ -12,10 +12,23 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from rdknotify.errors import RdNotifyError
+from rdknotify.sinks.metric import METRIC
 from rdknotify.sinks.schema import NOTIFICATION, RAW, Column, Schema
 from rdknotify.topics import TopicPartition
 
-__all__ = ["NOTIFICATION", "RAW", "Column", "OffsetsBehind", "RowRefused", "Schema", "Sink", "SinkError", "Span"]
+__all__ = [
+    "METRIC",
+    "NOTIFICATION",
+    "RAW",
+    "Column",
+    "OffsetsBehind",
+    "RowRefused",
+    "Schema",
+    "Sink",
+    "SinkError",
+    "Span",
+    "TopicReplaced",
+]
 
 
 class SinkError(RdNotifyError):
@@ -50,6 +63,13 @@ class OffsetsBehind(SinkError):
         return self.text
 
 
+class TopicReplaced(SinkError):
+    """Nothing was stored: what the database holds of a topic is of another one, of the same name.
+
+    That one was deleted and made anew; its new records would be taken for the old ones. It ends the persister.
+    """
+
+
 class Span(NamedTuple):
     """The offsets of one partition that a ``store`` covers: from ``expected`` up to, not including, ``next``."""
 
@@ -57,14 +77,17 @@ class Span(NamedTuple):
     """The offset that the database must at least hold already; None: none, this is the partition's first store."""
     next: int
     """The offset to hold afterwards: after the last record, also one that became no row."""
+    topic_id: str | None = None
+    """The cluster's id of the topic, to be held too; None where it is not known."""
 
 
 class Sink(Protocol):
     """A transactional database. Any exception but the ones above means: try the same call again later.
 
-    Calls may block, but each must end by itself (well below ``max.poll.interval.ms``, 5 minutes) and answer
-    Ctrl-C. One sink may be given to several persisters of a process; then it is opened and closed once by
-    each, and called by each one's thread.
+    Calls may block, but each must end by itself. A persister makes all of them in one thread, which is not the
+    one that keeps its place in the group; the end of the process does not wait for it. One sink may be given
+    to several persisters of a process; then it is opened and closed once by each, and called by each one's
+    thread.
     """
 
     def open(self, schema: Schema) -> None:
@@ -83,6 +106,8 @@ class Sink(Protocol):
         Offsets never go back. With a partition's held offset below ``expected`` nothing is stored and
         :class:`OffsetsBehind` is raised. A *higher* one is no error: a successor has stored records that this
         member, who lost the partition without knowing it yet, had read too; uniqueness leaves out the twins.
+        With a partition's held ``topic_id`` other than the span's, where both are known, nothing is stored and
+        :class:`TopicReplaced` is raised.
         """
 
     def close(self) -> None:

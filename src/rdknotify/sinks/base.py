@@ -8,16 +8,24 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from rdknotify.errors import ClosedError, ConfigError
-from rdknotify.sinks import OffsetsBehind, SinkError, Span
+from rdknotify.shapes import Partition
+from rdknotify.sinks import OffsetsBehind, SinkError, Span, TopicReplaced
 from rdknotify.sinks.schema import Schema
 from rdknotify.topics import TopicPartition
 
-__all__ = ["DatabaseSink", "check_table"]
+__all__ = ["DatabaseSink", "Held", "check_table"]
 
 C = TypeVar("C")
+
+
+class Held(NamedTuple):
+    """What a database holds of a partition."""
+
+    next: int
+    topic_id: str | None
 
 
 def check_table(table: str, longest: int, *, prefixed: bool = False) -> None:
@@ -114,14 +122,27 @@ class DatabaseSink(ABC, Generic[C]):
                 f"{', '.join(names)}; give another table= or database"
             )
 
-    def _check_offsets(self, held: Mapping[tuple[str, int], int], spans: Mapping[TopicPartition, Span]) -> None:
-        """Raise OffsetsBehind for partitions of which the database holds less than was stored."""
-        behind = [key for key, span in spans.items() if span.expected is not None and held.get(key, -1) < span.expected]
+    def _check_spans(self, held: Mapping[Partition, Held], spans: Mapping[TopicPartition, Span]) -> None:
+        """Raise TopicReplaced; or OffsetsBehind for partitions of which the database holds less than was stored."""
+        for key, span in spans.items():
+            known = held[key].topic_id if key in held else None
+            if known is not None and span.topic_id not in (None, known):
+                raise TopicReplaced(
+                    f"topic {key.topic} was deleted and made anew: database {self._place} holds offsets of that with "
+                    f"id {known}, now it is {span.topic_id}. Its new records would be taken for the old ones: give "
+                    f"another table, or delete the rows and offsets of {key.topic} from this one"
+                )
+        reached = {key: held[key].next if key in held else None for key in spans}
+        behind = [
+            key
+            for key, span in spans.items()
+            if span.expected is not None and ((found := reached[key]) is None or found < span.expected)
+        ]
         if behind:
             first = behind[0]
             raise OffsetsBehind(
                 behind,
-                f"database {self._place} went back: of {first[0]}-{first[1]} it holds offset {held.get(first)}, but "
+                f"database {self._place} went back: of {first[0]}-{first[1]} it holds offset {reached[first]}, but "
                 f"{spans[first].expected} was stored; reading again from what it holds",
             )
 

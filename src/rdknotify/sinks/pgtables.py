@@ -9,7 +9,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from rdknotify.shapes import Partition
 from rdknotify.sinks import SinkError, Span
+from rdknotify.sinks.base import Held
 from rdknotify.sinks.pgsession import Session
 from rdknotify.sinks.schema import ORIGIN, Schema
 from rdknotify.topics import TopicPartition
@@ -71,6 +73,7 @@ class Tables:
                 _definition("topic", "text"),
                 _definition("partition", "bigint"),
                 _definition("next_offset", "bigint NOT NULL"),
+                _definition("topic_id", "text"),
                 sql.SQL("PRIMARY KEY (consumer_group, topic, partition)"),
             ],
         )
@@ -127,16 +130,14 @@ class Tables:
         """Add the staged rows that are not there yet; returns how many."""
         return session.execute(self._insert).rowcount
 
-    def held(self, session: Session, group: str) -> dict[tuple[str, int], int]:
-        """The next offsets of a group."""
-        found = session.execute(
-            sql.SQL("SELECT topic, partition, next_offset FROM {} WHERE consumer_group = %s").format(self._offsets),
-            (group,),
-        )
-        return {(topic, partition): offset for topic, partition, offset in found}
+    def held(self, session: Session, group: str) -> dict[Partition, Held]:
+        """What is held for a group."""
+        query = "SELECT topic, partition, next_offset, topic_id FROM {} WHERE consumer_group = %s"
+        found = session.execute(sql.SQL(query).format(self._offsets), (group,))
+        return {(topic, partition): Held(*held) for topic, partition, *held in found}
 
-    def lock(self, session: Session, group: str, partitions: Iterable[TopicPartition]) -> dict[tuple[str, int], int]:
-        """The next offsets of these partitions, which no other session stores before this one's transaction ends.
+    def lock(self, session: Session, group: str, partitions: Iterable[TopicPartition]) -> dict[Partition, Held]:
+        """What is held of these partitions, which no other session stores before this one's transaction ends.
 
         All sessions take them in the same order, those that are missing first: so none waits for a waiting one.
         """
@@ -151,22 +152,26 @@ class Tables:
         )
         found = session.execute(
             sql.SQL(
-                "SELECT topic, partition, next_offset FROM {} WHERE consumer_group = %s AND (topic, partition) IN "
+                "SELECT topic, partition, next_offset, topic_id FROM {} "
+                "WHERE consumer_group = %s AND (topic, partition) IN "
                 '(SELECT * FROM unnest(%s::text[], %s::bigint[])) ORDER BY topic COLLATE "C", partition FOR UPDATE'
             ).format(self._offsets),
             chosen,
         )
-        return {(topic, partition): offset for topic, partition, offset in found if offset != _NOTHING}
+        return {(topic, partition): Held(*held) for topic, partition, *held in found if held[0] != _NOTHING}
 
     def advance(self, session: Session, group: str, spans: Mapping[TopicPartition, Span]) -> None:
-        """Set the next offsets of locked partitions, where that is forward."""
+        """Set the next offsets of locked partitions, where that is forward, and the ids of their topics."""
+        stored = [(*key, span.next, span.topic_id) for key, span in spans.items()]
         session.execute(
             sql.SQL(
-                "UPDATE {} AS held SET next_offset = greatest(held.next_offset, stored.next_offset) "
-                "FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS stored (topic, partition, next_offset) "
+                "UPDATE {} AS held SET next_offset = greatest(held.next_offset, stored.next_offset), "
+                "topic_id = coalesce(stored.topic_id, held.topic_id) "
+                "FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::text[]) "
+                "AS stored (topic, partition, next_offset, topic_id) "
                 "WHERE held.consumer_group = %s AND held.topic = stored.topic AND held.partition = stored.partition"
             ).format(self._offsets),
-            ([key[0] for key in spans], [key[1] for key in spans], [span.next for span in spans.values()], group),
+            (*(list(column) for column in zip(*stored, strict=True)), group),
         )
 
     def _unique(self) -> list[list[str]]:

@@ -58,7 +58,7 @@ class PostgresSink(DatabaseSink["Session"]):
         """The offsets held for this group, for those of the partitions that have one."""
         with self._turn(), self._transaction() as (session, tables):
             held = tables.held(session, group)
-        return {TopicPartition(*partition): held[partition] for partition in partitions if partition in held}
+        return {TopicPartition(*partition): held[partition].next for partition in partitions if partition in held}
 
     def store(self, group: str, rows: Sequence[tuple[Any, ...]], spans: Mapping[TopicPartition, Span]) -> int:
         """One transaction, as :class:`~rdknotify.sinks.Sink` says."""
@@ -67,7 +67,7 @@ class PostgresSink(DatabaseSink["Session"]):
             if rows:
                 tables.stage(session, rows)  # before the locks, which last as short as can be
             if spans:
-                self._check_offsets(tables.lock(session, group, spans), spans)
+                self._check_spans(tables.lock(session, group, spans), spans)
             if rows:
                 new = tables.insert(session)
             if spans:

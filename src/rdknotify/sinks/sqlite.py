@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from rdknotify.errors import ConfigError
+from rdknotify.shapes import Partition
 from rdknotify.sinks import RowRefused, SinkError, Span
-from rdknotify.sinks.base import DatabaseSink, check_table
+from rdknotify.sinks.base import DatabaseSink, Held, check_table
 from rdknotify.sinks.schema import Schema
 from rdknotify.topics import TopicPartition
 
@@ -80,18 +81,19 @@ class SQLiteSink(DatabaseSink[sqlite3.Connection]):
         """The offsets held for this group, for those of the partitions that have one."""
         with self._turn():
             held = self._held(self._current(), group)
-        return {TopicPartition(*partition): held[partition] for partition in partitions if partition in held}
+        return {TopicPartition(*partition): held[partition].next for partition in partitions if partition in held}
 
     def store(self, group: str, rows: Sequence[tuple[Any, ...]], spans: Mapping[TopicPartition, Span]) -> int:
         """One transaction, as :class:`~rdknotify.sinks.Sink` says; waits up to the timeout for the write lock."""
         with self._turn(), self._transaction(self._current()) as database:
-            self._check_offsets(self._held(database, group), spans)
+            self._check_spans(self._held(database, group), spans)
             new = database.executemany(self._insert, rows).rowcount if rows else 0
             database.executemany(
-                f'INSERT INTO "{self.table}_offsets" VALUES (?, ?, ?, ?) '
+                f'INSERT INTO "{self.table}_offsets" VALUES (?, ?, ?, ?, ?) '
                 "ON CONFLICT (consumer_group, topic, partition) "
-                "DO UPDATE SET next_offset = max(next_offset, excluded.next_offset)",
-                [(group, topic, partition, span.next) for (topic, partition), span in spans.items()],
+                "DO UPDATE SET next_offset = max(next_offset, excluded.next_offset), "
+                "topic_id = coalesce(excluded.topic_id, topic_id)",
+                [(group, *key, span.next, span.topic_id) for key, span in spans.items()],
             )
         return new
 
@@ -117,8 +119,8 @@ class SQLiteSink(DatabaseSink[sqlite3.Connection]):
                 )
             database.execute(
                 f'CREATE TABLE IF NOT EXISTS "{self.table}_offsets" (consumer_group TEXT, topic TEXT, '
-                "partition INTEGER, next_offset INTEGER NOT NULL, PRIMARY KEY (consumer_group, topic, partition)) "
-                "WITHOUT ROWID"
+                "partition INTEGER, next_offset INTEGER NOT NULL, topic_id TEXT, "
+                "PRIMARY KEY (consumer_group, topic, partition)) WITHOUT ROWID"
             )
         found = [row[1] for row in database.execute(f'PRAGMA table_info("{self.table}")')]
         self._check_columns(self.table, found, schema)
@@ -127,11 +129,12 @@ class SQLiteSink(DatabaseSink[sqlite3.Connection]):
     def _hang_up(self, database: sqlite3.Connection) -> None:
         database.close()
 
-    def _held(self, database: sqlite3.Connection, group: str) -> dict[tuple[str, int], int]:
+    def _held(self, database: sqlite3.Connection, group: str) -> dict[Partition, Held]:
         found = database.execute(
-            f'SELECT topic, partition, next_offset FROM "{self.table}_offsets" WHERE consumer_group = ?', (group,)
+            f'SELECT topic, partition, next_offset, topic_id FROM "{self.table}_offsets" WHERE consumer_group = ?',
+            (group,),
         )
-        return {(topic, partition): offset for topic, partition, offset in found}
+        return {(topic, partition): Held(*held) for topic, partition, *held in found}
 
     @contextmanager
     def _transaction(self, database: sqlite3.Connection) -> Iterator[sqlite3.Connection]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,13 @@ from rdknotify.testing.process import HOST
 if TYPE_CHECKING:
     import trustme
 
-__all__ = ["Authority", "KeyPair"]
+__all__ = ["Authority", "KeyPair", "require"]
+
+
+def require(library: str) -> None:
+    """Raise LocalKafkaError where a library of the extra ``testing`` is missing."""
+    if find_spec(library) is None:
+        raise LocalKafkaError(f"the library {library} is missing: pip install 'rdknotify[testing]'")
 
 
 @dataclass(frozen=True)
@@ -31,12 +38,9 @@ class Authority:
     """
 
     def __init__(self, folder: Path, name: str = "ca") -> None:
-        try:
-            import trustme
-        except ImportError:
-            raise LocalKafkaError(
-                "trustme is missing, it makes certificates: pip install 'rdknotify[testing]'"
-            ) from None
+        require("trustme")
+        import trustme
+
         self._folder = folder
         self._name = name
         self._signer = trustme.CA(organization_name=f"rdknotify tests, {name}")

@@ -20,6 +20,7 @@ from rdknotify.testing.node import ExtraListener, Node, write_properties
 from rdknotify.testing.process import HOST
 from rdknotify.testing.proxies import Proxies
 from rdknotify.testing.security import Security
+from rdknotify.testing.settings import OURS, node_settings
 from rdknotify.testing.wire import ClusterView
 
 __all__ = ["LocalKafka"]
@@ -30,50 +31,8 @@ STOP_TIMEOUT = 10.0
 _FATAL_LINES = 15
 """Lines of a broker's log that an error shows."""
 
-# Tests want an answer in seconds where production wants calm: short sessions, no waiting for members.
-_SETTINGS: dict[str, object] = {
-    "process.roles": "broker,controller",
-    "controller.listener.names": "CONTROLLER",
-    "inter.broker.listener.name": "PLAINTEXT",
-    "auto.create.topics.enable": "true",
-    "num.partitions": 4,
-    "group.initial.rebalance.delay.ms": 0,
-    "group.min.session.timeout.ms": 1000,
-    "group.consumer.min.session.timeout.ms": 1000,
-    "group.consumer.session.timeout.ms": 6000,
-    "group.consumer.min.heartbeat.interval.ms": 500,
-    "group.consumer.heartbeat.interval.ms": 1000,
-    "group.share.min.session.timeout.ms": 1000,
-    "group.share.session.timeout.ms": 6000,
-    "group.share.min.heartbeat.interval.ms": 500,
-    "group.share.heartbeat.interval.ms": 500,
-    "group.share.min.record.lock.duration.ms": 1000,
-    "offsets.topic.num.partitions": 6,
-    "transaction.state.log.num.partitions": 6,
-    "share.coordinator.state.topic.num.partitions": 6,
-    "broker.session.timeout.ms": 3000,
-    "broker.heartbeat.interval.ms": 500,
-    "controller.quorum.election.timeout.ms": 500,
-    "controller.quorum.fetch.timeout.ms": 1000,
-    "log.cleaner.dedupe.buffer.size": 4 << 20,  # 128 MiB of heap by default
-    "log.index.size.max.bytes": 1 << 20,
-}
-
 PROXIED = "PROXIED"
 """The listener whose advertised ports are those of the proxies."""
-
-_PROTOCOLS = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
-
-_OURS = (
-    "process.roles",
-    "node.id",
-    "listeners",
-    "advertised.listeners",
-    "listener.security.protocol.map",
-    "log.dirs",
-    "controller.quorum.voters",
-    "controller.listener.names",
-)
 
 
 class LocalKafka(KafkaCluster):
@@ -112,7 +71,7 @@ class LocalKafka(KafkaCluster):
         self._config = dict(config or {})
         self._node_config = {number: dict(settings) for number, settings in (node_config or {}).items()}
         for settings in (self._config, *self._node_config.values()):
-            for name in settings.keys() & set(_OURS):
+            for name in settings.keys() & set(OURS):
                 raise ConfigError(f"{name}={settings[name]!r}: a LocalKafka sets {name} itself, leave it out")
         self._more_listeners = dict(listeners or {})
         self._listeners: dict[str, ExtraListener] = {}
@@ -330,46 +289,11 @@ class LocalKafka(KafkaCluster):
             for node in self._nodes.values()
             for name, listener in self._listeners.items()
         }
-        for node in self._nodes.values():
-            write_properties(node.properties, self._settings(node))
-        self._format(timeout)
-
-    def _settings(self, node: Node) -> dict[str, object]:
-        replication, in_sync = (1, 1) if self._count == 1 else (3, 2)
-        voters = (f"{each.number}@{HOST}:{each.controller_port}" for each in self._nodes.values())
-        own: dict[str, object] = {
-            "node.id": node.number,
-            "controller.quorum.voters": ",".join(voters),
-            **self._listener_settings(node),
-            "log.dirs": node.folder / "data",
-            "default.replication.factor": replication,
-            "min.insync.replicas": in_sync,
-            "offsets.topic.replication.factor": replication,
-            "transaction.state.log.replication.factor": replication,
-            "transaction.state.log.min.isr": in_sync,
-            "share.coordinator.state.topic.replication.factor": replication,
-            "share.coordinator.state.topic.min.isr": in_sync,
-        }
         secure = self._security.config if self._security else {}
-        return {**_SETTINGS, **own, **secure, **self._config, **self._node_config.get(node.number, {})}
-
-    def _listener_settings(self, node: Node) -> dict[str, object]:
-        bound = {"PLAINTEXT": node.port, **node.ports, "CONTROLLER": node.controller_port}
-        told = {"PLAINTEXT": node.port, **{name: self._advertised[node.number, name] for name in node.ports}}
-        protocols = {name: listener.protocol for name, listener in self._listeners.items()}
-        own = {
-            f"listener.name.{name.lower()}.{key}": value
-            for name, listener in self._listeners.items()
-            for key, value in listener.settings.items()
-        }
-        return {
-            "listeners": ",".join(f"{name}://{HOST}:{port}" for name, port in bound.items()),
-            "advertised.listeners": ",".join(f"{name}://{HOST}:{port}" for name, port in told.items()),
-            "listener.security.protocol.map": ",".join(
-                f"{name}:{protocol}" for name, protocol in {**_PROTOCOLS, **protocols}.items()
-            ),
-            **own,
-        }
+        for number, node in self._nodes.items():
+            first = node_settings(node, self._nodes.values(), self._listeners, self._advertised)
+            write_properties(node.properties, {**first, **secure, **self._config, **self._node_config.get(number, {})})
+        self._format(timeout)
 
     def _format(self, timeout: float) -> None:
         """Format the storage of all nodes at once: each is a JVM of its own."""

@@ -98,12 +98,14 @@ class LocalPostgres(Startable):
         return self._dsn(name)
 
     def start(self, timeout: float = START_TIMEOUT) -> None:
-        """Start the server, if it is down, and wait until it answers. Raises :class:`LocalPostgresError`."""
+        """Start the server, or resume it, and wait until it answers. Raises :class:`LocalPostgresError`."""
         programs = find_postgres()
         fresh = self._folder is None
         try:
             if fresh:
                 self._prepare(programs, timeout)
+            elif self._process.paused:
+                self.resume()
             settings = {**_SETTINGS, "port": self._port, "rdknotify.owner": self._owner, **self._config}
             options = [f"--{name}={value}" for name, value in settings.items()]
             self._process.start([str(programs / "postgres"), "-D", str(self._data), *options], self._user)
@@ -120,6 +122,14 @@ class LocalPostgres(Startable):
     def kill(self) -> None:
         """End the server as a crash does: the next :meth:`start` recovers what was committed."""
         self._end(signal.SIGQUIT, STOP_TIMEOUT)
+
+    def pause(self) -> None:
+        """SIGSTOP the server and all its sessions: connections stay, nobody answers. Raises if it is down."""
+        self._signal_all(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT what :meth:`pause` stopped. Raises if it is down."""
+        self._signal_all(signal.SIGCONT)
 
     def close(self) -> None:
         """Kill the server and remove its data. Idempotent; :meth:`start` would begin anew.
@@ -140,10 +150,21 @@ class LocalPostgres(Startable):
 
     def _end(self, number: signal.Signals, timeout: float) -> None:
         assert self.folder
+        if self._process.paused:
+            self.resume()
         if self._process.running:
             self._process.send(number)
         if not self._process.wait(timeout):
             self._process.kill()
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        assert self.folder
+        self._process.send(number)  # first: stopped, it starts no more sessions
+        for session in self._process.children():
+            try:
+                os.kill(session, number)
+            except ProcessLookupError:
+                continue
 
     def _prepare(self, programs: Path, timeout: float) -> None:
         """Folder, port, an empty cluster."""
@@ -154,7 +175,9 @@ class LocalPostgres(Startable):
         self._holder = reserve_port()
         self._port = int(self._holder.getsockname()[1])
         # SIGQUIT, which cleans up: of a server that was killed, shared memory would stay behind.
-        self._process = GuardedProcess("PostgreSQL", self._folder, LocalPostgresError, farewell="-QUIT $$")
+        self._process = GuardedProcess(
+            "PostgreSQL", self._folder, LocalPostgresError, farewell="-QUIT $$; kill -CONT $$"
+        )
         password = self._folder / "password"
         password.write_text(self._password)
         if self._user is not None:

@@ -91,6 +91,20 @@ class GuardedProcess:
         if number in (signal.SIGSTOP, signal.SIGCONT):
             self.paused = number == signal.SIGSTOP
 
+    def children(self) -> list[int]:
+        """The processes that it has started, without its guard."""
+        assert self._process is not None
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                pid, _, rest = stat.read_text().partition(" (")
+            except OSError:  # it has just ended
+                continue
+            name, _, fields = rest.rpartition(") ")
+            if fields.split()[1] == str(self._process.pid) and name != "sh":  # which is the guard
+                found.append(int(pid))
+        return found
+
     def wait(self, timeout: float) -> bool:
         """Wait for the end of the process; false at the timeout (seconds)."""
         deadline = time.monotonic() + timeout

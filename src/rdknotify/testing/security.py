@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from rdknotify.testing.certificates import Authority
+from rdknotify.testing.certificates import Authority, require
 from rdknotify.testing.node import ExtraListener
 
 __all__ = ["USERS", "Security"]
@@ -137,6 +137,7 @@ class _SigningKey:
     """A key for tokens, and the file from which brokers know its public half."""
 
     def __init__(self, file: Path) -> None:
+        require("jwt")
         import jwt
         from cryptography.hazmat.primitives.asymmetric import rsa
 

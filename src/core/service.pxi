@@ -173,7 +173,9 @@ cdef bint _take_turn(Handle *h, int64_t deadline) noexcept nogil:
     if rdn_add(&h.turn, 1) == 1:
         return True
     rdn_add(&h.turn, -1)
+    rdn_add(&h.queue, 1)
     _wait_while_above(h, &h.turn, 0, deadline)
+    rdn_add(&h.queue, -1)
     return False
 
 cdef void _end_turn(Handle *h) noexcept nogil:

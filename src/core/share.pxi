@@ -124,6 +124,9 @@ cdef class ShareConsumer(Client):
                 batch._chunk = chunk
                 return age
             self._empty_since = rdn_now()
+            if rdn_get(&h.queue):
+                with nogil:
+                    _wait_while_above(h, &h.queue, 0, rdn_now() + COURTESY_US)
             PyErr_CheckSignals()
             if rdn_now() >= deadline:
                 break

@@ -16,7 +16,7 @@ from typing import Any
 from rdknotify._rdknotify import Record
 from rdknotify.consumer import Consumer
 from rdknotify.deadletter import DeadLetterLog, DeadLetters, DeadLetterSink
-from rdknotify.errors import CommitFailed, KafkaError, Timeout
+from rdknotify.errors import CommitFailed, ConfigError, KafkaError, Timeout
 from rdknotify.options import for_role, resolve
 from rdknotify.retry import DelayLine, Republisher, Retries, create_absent
 from rdknotify.service import STEP_WAIT
@@ -83,6 +83,8 @@ class Intake:
         resolve(url, "producer", for_role(options, "producer"), config)
         consumer = resolve(url, "consumer", for_role(options, "consumer"), config).values
         values = resolve(url, "listener", for_role(options, "listener")).values
+        if values["settle"] == "share":
+            raise ConfigError("settle='share': only a rdknotify.Listener can be a member of a share group")
         self.group: str = group or consumer["consumer_group"]
         self.max_records: int = consumer["max_poll_records"]
         self.settle_after: bool = values["settle"] == "after"
@@ -208,6 +210,10 @@ class Intake:
             log.warning("group %s: offsets of %d partitions not committed: %s", self.group, len(offsets), error)
             return False
         return True
+
+    def done(self, records: Sequence[Record]) -> None:
+        """Commit what was handed out, when what is wanted again is kept elsewhere. Raises as :meth:`commit`."""
+        self.commit(positions(records))
 
     def requeue(self, records: Sequence[Record]) -> None:
         """Publish to retry topics, or as dead letters what was handed out often enough.

@@ -210,9 +210,10 @@ OPTIONS: tuple[Option, ...] = (
     ),
     # -- listener
     Option(
-        name="settle", type=str, default="before", roles=_LISTENER, choices=("before", "after"),
+        name="settle", type=str, default="before", roles=_LISTENER, choices=("before", "after", "share"),
         help="When offsets are committed: before notifications are handed out (nothing is seen twice), or after "
-        "(nothing is lost, and what is wanted again is seen again).",
+        "(nothing is lost, and what is wanted again is seen again). share, of a Listener only: no offsets but a share "
+        "group, where each notification is settled by itself (a preview of librdkafka's).",
     ),
     Option(
         name="max_deliveries", type=int, default=5, roles=(*_LISTENER, *_SHARE), minimum=1, maximum=2**31 - 1,

@@ -158,6 +158,11 @@ class ShareConsumer(Closing):
         return str(self._values["consumer_group"])
 
     @property
+    def unsettled(self) -> frozenset[Record]:
+        """The records that were handed out and are not settled yet."""
+        return frozenset(self._held)
+
+    @property
     def name(self) -> str:
         """librdkafka's name of this client, as in its log lines."""
         return self.events.name
@@ -247,7 +252,7 @@ class ShareConsumer(Closing):
         if not self._joined:
             self._join()
         self.commit()
-        self._let_go_of_late_ones()
+        self.drop_late()
         deadline = deadline_after(timeout)
         while not (self._waiting or self._closing.is_set()):
             self._acquire(min(_SLICE, remaining(deadline)))
@@ -301,20 +306,28 @@ class ShareConsumer(Closing):
             green.pause(timeout)  # it came at once, and would so again
             return None
 
-    def _let_go_of_late_ones(self) -> None:
-        """Release what was acquired and not handed out in time: another member may have it already."""
-        if not self._waiting or remaining(self._deadline):
-            return
+    def drop_late(self) -> list[Record]:
+        """If their lock has expired, let go of all records that are not settled; returns those that were handed out.
+
+        Whoever handles records one after the other need not go on with these: another member may have them already.
+        Raises AcknowledgeFailed, unless it only says that the lock had expired.
+        """
+        late = [*self._held, *self._waiting]
+        if not late or remaining(self._deadline):
+            return []
+        self.commit()
         logger.warning(
-            "%s: %d records were acquired %g s ago and not polled since: they are released; a smaller "
+            "%s: %d records were acquired %g s ago and not settled since: they are released; a smaller "
             "max_poll_records acquires fewer at once",
-            self.name, len(self._waiting), self._values["lock_duration"],
+            self.name, len(late), self._values["lock_duration"],
         )  # fmt: skip
-        self._core.acknowledge(self._waiting, _RELEASE)
+        dropped, self._held = [*self._held], set()
         self._waiting.clear()
+        self._core.acknowledge(late, _RELEASE)
         failures = green.call(self._core.commit, self._values["commit_timeout"])
         if any(error.name != _EXPIRED for error in failures.values()):
             raise _failed(failures)
+        return dropped
 
     # -- settling -------------------------------------------------------------------------------------------------
 
@@ -334,20 +347,22 @@ class ShareConsumer(Closing):
         last = self._values["max_deliveries"]
         spent = [record for record in wanted if record.delivery_count >= last]
         self._settle([record for record in wanted if record.delivery_count < last], _RELEASE)
-        if spent:
-            self._bury(spent, f"handed out {last} times and released each time")
+        self._bury(spent, f"handed out {last} times and released each time")
 
-    def reject(self, records: Iterable[Record] | Record, reason: str = "rejected") -> None:
+    def reject(self, records: Iterable[Record] | Record, reason: str | Sequence[str] = "rejected") -> None:
         """Never hand these out again: they are published as dead letters, and rejected when that is confirmed.
 
-        Raises PartialDeliveryError or KafkaError when it is not: then they are held as before.
+        ``reason`` is one for all, or one for each. Raises PartialDeliveryError or KafkaError when it is not confirmed:
+        then they are held as before.
         """
         self._bury(_several(records), reason)
 
-    def _bury(self, records: Sequence[Record], reason: str) -> None:
-        for count, letters in groupby(sorted(records, key=_delivery_count), _delivery_count):
-            buried = list(letters)
-            self._dead_letters.send(buried, reason, self.group, count)
+    def _bury(self, records: Sequence[Record], reason: str | Sequence[str]) -> None:
+        reasons = [reason] * len(records) if isinstance(reason, str) else reason
+        letters = sorted(zip(records, reasons, strict=True), key=_delivery_count)
+        for count, alike in groupby(letters, _delivery_count):
+            buried, why = zip(*alike, strict=True)
+            self._dead_letters.send(buried, why, self.group, count)
             self._settle(buried, _REJECT)
 
     def _settle(self, records: Iterable[Record] | Record, kind: int) -> None:
@@ -422,8 +437,8 @@ def _several(records: Iterable[Record] | Record) -> Sequence[Record]:
     return (records,) if isinstance(records, Record) else tuple(records)
 
 
-def _delivery_count(record: Record) -> int:
-    return record.delivery_count
+def _delivery_count(letter: tuple[Record, str]) -> int:
+    return letter[0].delivery_count
 
 
 def _failed(failures: Mapping[shapes.Partition, KafkaError]) -> AcknowledgeFailed:

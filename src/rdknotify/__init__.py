@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rdknotify.envelope import Notification
     from rdknotify.errors import (
         AuthenticationError,
+        AuthorizationError,
         ClosedError,
         CommitFailed,
         ConfigError,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuthenticationError",
+    "AuthorizationError",
     "Batch",
     "BatchReport",
     "ClosedError",

@@ -10,6 +10,7 @@
     ├── PartialDeliveryError                some records of one batch were not delivered
     └── KafkaError                          Kafka or librdkafka said no: code, name, reason, fatal, retriable
         ├── AuthenticationError             credentials or certificate refused
+        ├── AuthorizationError              the user may not do that: an ACL is missing
         ├── CommitFailed                    offsets were not committed: the records will be seen again
         ├── QueueFull (BufferError)         the local queue had no room until the deadline
         └── Timeout (TimeoutError)          no answer until the deadline
@@ -21,6 +22,7 @@ from typing import Any
 
 __all__ = [
     "AuthenticationError",
+    "AuthorizationError",
     "ClosedError",
     "CommitFailed",
     "ConfigError",
@@ -78,7 +80,11 @@ class KafkaError(RdNotifyError):
 
 
 class AuthenticationError(KafkaError):
-    """The broker refused the credentials, or its certificate was not accepted."""
+    """The broker refused the credentials or the client's certificate, or its own certificate was not accepted."""
+
+
+class AuthorizationError(KafkaError):
+    """The broker knows the user, who may not do that: an ACL on the topic, group or cluster is missing."""
 
 
 class CommitFailed(KafkaError):

@@ -333,6 +333,7 @@ cdef extern from "rdkafka_mock.h" nogil:
     ctypedef struct rd_kafka_mock_cluster_t
     rd_kafka_mock_cluster_t *rd_kafka_mock_cluster_new(rd_kafka_t *rk, int broker_cnt)
     void rd_kafka_mock_cluster_destroy(rd_kafka_mock_cluster_t *mcluster)
+    void rd_kafka_mock_set_controller_id(rd_kafka_mock_cluster_t *mcluster, int32_t controller_id)
     const char *rd_kafka_mock_cluster_bootstraps(const rd_kafka_mock_cluster_t *mcluster)
     void rd_kafka_mock_push_request_errors_array(
         rd_kafka_mock_cluster_t *mcluster, int16_t api_key, size_t cnt, const rd_kafka_resp_err_t *errors)

@@ -482,6 +482,10 @@ class Consumer(Closing):
             for partition, offset in reached.items()
         }
 
+    def topic_ids(self, topics: Sequence[str], timeout: float = _REQUEST_TIMEOUT) -> dict[str, str]:
+        """The cluster's id of each of these topics (KIP-516): another one once a topic was deleted and made anew."""
+        return green.call(self._core.topic_ids, topics, timeout)
+
     def _look_up(
         self, partitions: Iterable[shapes.Partition], time: int, timeout: float
     ) -> dict[shapes.Partition, int]:

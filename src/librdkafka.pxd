@@ -23,6 +23,7 @@ cdef extern from "rdkafka.h" nogil:
         RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS
         RD_KAFKA_RESP_ERR__STATE
         RD_KAFKA_RESP_ERR__FATAL
+        RD_KAFKA_RESP_ERR__MSG_TIMED_OUT
         RD_KAFKA_RESP_ERR__NO_OFFSET
         RD_KAFKA_RESP_ERR__PARTITION_EOF
         RD_KAFKA_RESP_ERR__QUEUE_FULL
@@ -151,6 +152,12 @@ cdef extern from "rdkafka.h" nogil:
         rd_kafka_conf_t *conf, void (*log_cb)(const rd_kafka_t *, int, const char *, const char *) noexcept)
     void rd_kafka_conf_set_stats_cb(
         rd_kafka_conf_t *conf, int (*stats_cb)(rd_kafka_t *, char *, size_t, void *) noexcept)
+    void rd_kafka_conf_set_oauthbearer_token_refresh_cb(
+        rd_kafka_conf_t *conf, void (*refresh_cb)(rd_kafka_t *, const char *, void *) noexcept)
+    rd_kafka_conf_res_t rd_kafka_conf_set_ssl_cert_verify_cb(
+        rd_kafka_conf_t *conf,
+        int (*ssl_cert_verify_cb)(rd_kafka_t *, const char *, int32_t, int *, int, const char *, size_t,
+                                  char *, size_t, void *) noexcept)
     void rd_kafka_conf_set_opaque(rd_kafka_conf_t *conf, void *opaque)
     void *rd_kafka_opaque(const rd_kafka_t *rk)
     rd_kafka_topic_conf_t *rd_kafka_default_topic_conf_dup(rd_kafka_t *rk)
@@ -170,6 +177,8 @@ cdef extern from "rdkafka.h" nogil:
     int RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE
     void rd_kafka_destroy_flags(rd_kafka_t *rk, int flags)
     const char *rd_kafka_name(const rd_kafka_t *rk)
+    char *rd_kafka_clusterid(rd_kafka_t *rk, int timeout_ms)
+    void rd_kafka_mem_free(rd_kafka_t *rk, void *ptr)
     rd_kafka_topic_t *rd_kafka_topic_new(rd_kafka_t *rk, const char *topic, rd_kafka_topic_conf_t *conf)
     void rd_kafka_topic_destroy(rd_kafka_topic_t *rkt)
     const char *rd_kafka_topic_name(const rd_kafka_topic_t *rkt)
@@ -271,6 +280,7 @@ cdef extern from "rdkafka.h" nogil:
     int RD_KAFKA_EVENT_ERROR
     int RD_KAFKA_EVENT_OFFSET_COMMIT
     int RD_KAFKA_EVENT_STATS
+    int RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH
     int rd_kafka_event_type(const rd_kafka_event_t *rkev)
     void rd_kafka_event_destroy(rd_kafka_event_t *rkev)
     const rd_kafka_message_t *rd_kafka_event_message_next(rd_kafka_event_t *rkev)
@@ -287,6 +297,13 @@ cdef extern from "rdkafka.h" nogil:
         rd_kafka_resp_err_t (*on_new)(rd_kafka_t *, const rd_kafka_conf_t *, void *, char *, size_t) noexcept,
         void *ic_opaque)
 
+    # ---- credentials that change
+    rd_kafka_error_t *rd_kafka_sasl_set_credentials(rd_kafka_t *rk, const char *username, const char *password)
+    rd_kafka_resp_err_t rd_kafka_oauthbearer_set_token(
+        rd_kafka_t *rk, const char *token_value, int64_t md_lifetime_ms, const char *md_principal_name,
+        const char **extensions, size_t extension_size, char *errstr, size_t errstr_size)
+    rd_kafka_resp_err_t rd_kafka_oauthbearer_set_token_failure(rd_kafka_t *rk, const char *errstr)
+
     # ---- administration
     ctypedef struct rd_kafka_topic_result_t
     ctypedef struct rd_kafka_AdminOptions_t
@@ -299,6 +316,7 @@ cdef extern from "rdkafka.h" nogil:
         RD_KAFKA_ADMIN_OP_CREATETOPICS
         RD_KAFKA_ADMIN_OP_DELETETOPICS
         RD_KAFKA_ADMIN_OP_INCREMENTALALTERCONFIGS
+        RD_KAFKA_ADMIN_OP_DESCRIBETOPICS
 
     rd_kafka_resp_err_t rd_kafka_topic_result_error(const rd_kafka_topic_result_t *topicres)
     const char *rd_kafka_topic_result_error_string(const rd_kafka_topic_result_t *topicres)
@@ -326,6 +344,25 @@ cdef extern from "rdkafka.h" nogil:
     const rd_kafka_DeleteTopics_result_t *rd_kafka_event_DeleteTopics_result(rd_kafka_event_t *rkev)
     const rd_kafka_topic_result_t **rd_kafka_DeleteTopics_result_topics(
         const rd_kafka_DeleteTopics_result_t *result, size_t *cntp)
+
+    ctypedef struct rd_kafka_Uuid_t
+    ctypedef struct rd_kafka_TopicCollection_t
+    ctypedef struct rd_kafka_TopicDescription_t
+    ctypedef struct rd_kafka_DescribeTopics_result_t
+
+    int64_t rd_kafka_Uuid_least_significant_bits(const rd_kafka_Uuid_t *uuid)
+    int64_t rd_kafka_Uuid_most_significant_bits(const rd_kafka_Uuid_t *uuid)
+    const char *rd_kafka_Uuid_base64str(const rd_kafka_Uuid_t *uuid)
+    rd_kafka_TopicCollection_t *rd_kafka_TopicCollection_of_topic_names(const char **topics, size_t topics_cnt)
+    void rd_kafka_TopicCollection_destroy(rd_kafka_TopicCollection_t *topics)
+    void rd_kafka_DescribeTopics(
+        rd_kafka_t *rk, const rd_kafka_TopicCollection_t *topics, const rd_kafka_AdminOptions_t *options,
+        rd_kafka_queue_t *rkqu)
+    const rd_kafka_DescribeTopics_result_t *rd_kafka_event_DescribeTopics_result(rd_kafka_event_t *rkev)
+    const rd_kafka_TopicDescription_t **rd_kafka_DescribeTopics_result_topics(
+        const rd_kafka_DescribeTopics_result_t *result, size_t *cntp)
+    const char *rd_kafka_TopicDescription_name(const rd_kafka_TopicDescription_t *topicdesc)
+    const rd_kafka_Uuid_t *rd_kafka_TopicDescription_topic_id(const rd_kafka_TopicDescription_t *topicdesc)
 
     ctypedef struct rd_kafka_ConfigResource_t
     ctypedef struct rd_kafka_IncrementalAlterConfigs_result_t
@@ -359,6 +396,7 @@ cdef extern from "rdkafka_mock.h" nogil:
     ctypedef struct rd_kafka_mock_cluster_t
     rd_kafka_mock_cluster_t *rd_kafka_mock_cluster_new(rd_kafka_t *rk, int broker_cnt)
     void rd_kafka_mock_cluster_destroy(rd_kafka_mock_cluster_t *mcluster)
+    void rd_kafka_mock_set_controller_id(rd_kafka_mock_cluster_t *mcluster, int32_t controller_id)
     const char *rd_kafka_mock_cluster_bootstraps(const rd_kafka_mock_cluster_t *mcluster)
     void rd_kafka_mock_push_request_errors_array(
         rd_kafka_mock_cluster_t *mcluster, int16_t api_key, size_t cnt, const rd_kafka_resp_err_t *errors)

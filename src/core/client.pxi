@@ -134,7 +134,7 @@ cdef class Client:
         pthread_mutex_unlock(&h.lock)
         events = []
         while notice != NULL:
-            kind = ("log", "error", "stats")[notice.kind]
+            kind = ("log", "error", "stats", "token")[notice.kind]
             events.append((kind, notice.code, _text(notice.first), _text(notice.second)))
             next_notice = notice.next
             _free_notice(notice)
@@ -142,6 +142,55 @@ cdef class Client:
         if dropped:
             events.append(("dropped", dropped, "", ""))
         return events
+
+    @property
+    def accepted(self):
+        """Whether the cluster has ever answered this client: then it was accepted as who it is."""
+        cdef Handle *h = self._open()
+        cdef char *cluster
+        if not h.accepted:
+            cluster = rdk.rd_kafka_clusterid(h.rk, 0)
+            if cluster != NULL:
+                rdk.rd_kafka_mem_free(h.rk, cluster)
+                h.accepted = 1
+        return h.accepted != 0
+
+    def check_accepted(self):
+        """Called now and then while a call waits; a subclass raises what the cluster has against us."""
+
+    def last_trouble(self):
+        """A subclass says what went wrong last, for the text of a timeout; empty: nothing."""
+        return ""
+
+    def set_credentials(self, username, password):
+        """Authenticate with these from the next connection on."""
+        cdef Handle *h = self._open()
+        _check_error(rdk.rd_kafka_sasl_set_credentials(h.rk, username.encode(), password.encode()))
+
+    def set_token(self, value, expires, principal, extensions):
+        """Authenticate with this token until then (milliseconds since the epoch)."""
+        cdef Handle *h = self._open()
+        cdef char errstr[512]
+        cdef size_t i = 0
+        cdef list texts = [text.encode() for pair in extensions.items() for text in pair]
+        cdef const char **pairs = <const char **> calloc(len(texts) + 1, sizeof(char *))
+        if pairs == NULL:
+            raise MemoryError
+        try:
+            for text in texts:
+                pairs[i] = PyBytes_AS_STRING(text)
+                i += 1
+            err = rdk.rd_kafka_oauthbearer_set_token(
+                h.rk, value.encode(), expires, principal.encode(), pairs, i, errstr, sizeof(errstr))
+        finally:
+            free(pairs)
+        if err:
+            raise kafka_error(err, _text(errstr))
+
+    def set_token_failure(self, reason):
+        """There is no new token; it is asked for again in ten seconds. The reason comes back as an error event."""
+        cdef Handle *h = self._open()
+        _check(rdk.rd_kafka_oauthbearer_set_token_failure(h.rk, reason.encode()))
 
     cdef Job *_job(self, JobKind kind, double timeout) except NULL:
         """A job to fill in and run."""
@@ -225,9 +274,11 @@ cdef class Client:
 
 cdef rdk.rd_kafka_conf_t *_configuration(settings, Handle *h, rdk.rd_kafka_type_t kind, bint share) except NULL:
     cdef char errstr[512]
+    cdef char verify[8]
+    cdef size_t size = sizeof(verify)
     cdef rdk.rd_kafka_conf_t *conf = rdk.rd_kafka_conf_new()
     cdef int events = (rdk.RD_KAFKA_EVENT_LOG | rdk.RD_KAFKA_EVENT_ERROR | rdk.RD_KAFKA_EVENT_STATS
-                       | rdk.RD_KAFKA_EVENT_OFFSET_COMMIT)
+                       | rdk.RD_KAFKA_EVENT_OFFSET_COMMIT | rdk.RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH)
     owned = {"log.queue": "true"}
     if kind == rdk.RD_KAFKA_PRODUCER:
         events |= rdk.RD_KAFKA_EVENT_DR
@@ -237,6 +288,10 @@ cdef rdk.rd_kafka_conf_t *_configuration(settings, Handle *h, rdk.rd_kafka_type_
         for name, value in {**settings, **owned}.items():
             if rdk.rd_kafka_conf_set(conf, name.encode(), value.encode(), errstr, sizeof(errstr)) != rdk.RD_KAFKA_CONF_OK:
                 raise ConfigError(_text(errstr))
+        got = rdk.rd_kafka_conf_get(conf, "enable.ssl.certificate.verification", verify, &size)
+        # Where nothing is verified, nothing is to be told. A build without TLS refuses the callback, and needs none.
+        if got == rdk.RD_KAFKA_CONF_OK and verify[0] == c"t":
+            rdk.rd_kafka_conf_set_ssl_cert_verify_cb(conf, _judge_certificate)
     except BaseException:
         rdk.rd_kafka_conf_destroy(conf)
         raise
@@ -246,6 +301,7 @@ cdef rdk.rd_kafka_conf_t *_configuration(settings, Handle *h, rdk.rd_kafka_type_
         rdk.rd_kafka_conf_set_log_cb(conf, _on_log)
         rdk.rd_kafka_conf_set_error_cb(conf, _on_error)
         rdk.rd_kafka_conf_set_stats_cb(conf, _on_stats)
+        rdk.rd_kafka_conf_set_oauthbearer_token_refresh_cb(conf, _on_token)
         rdk.rd_kafka_conf_interceptor_add_on_new(conf, "rdknotify", _on_new, h)
     elif kind == rdk.RD_KAFKA_CONSUMER:
         rdk.rd_kafka_conf_set_rebalance_cb(conf, _on_rebalance)

@@ -3,7 +3,7 @@
 cimport librdkafka as rdk
 from libc.stdint cimport INT64_MAX, int64_t
 
-from rdknotify.errors import AuthenticationError, KafkaError, QueueFull, Timeout
+from rdknotify.errors import AuthenticationError, AuthorizationError, KafkaError, QueueFull, Timeout
 
 
 cdef frozenset RETRIABLE = frozenset("""
@@ -24,14 +24,27 @@ cdef dict KINDS = {
     "SASL_AUTHENTICATION_FAILED": AuthenticationError,
     "UNSUPPORTED_SASL_MECHANISM": AuthenticationError,
     "ILLEGAL_SASL_STATE": AuthenticationError,
+    "TOPIC_AUTHORIZATION_FAILED": AuthorizationError,
+    "GROUP_AUTHORIZATION_FAILED": AuthorizationError,
+    "CLUSTER_AUTHORIZATION_FAILED": AuthorizationError,
+    "TRANSACTIONAL_ID_AUTHORIZATION_FAILED": AuthorizationError,
+}
+cdef dict REMEDIES = {
+    "TOPIC_AUTHORIZATION_FAILED": "allow this user WRITE on the topic to send to it, READ to receive from it (ACLs)",
+    "GROUP_AUTHORIZATION_FAILED": "allow this user READ on the consumer group (ACLs)",
+    "CLUSTER_AUTHORIZATION_FAILED":
+        "allow this user WRITE on its topics, or IDEMPOTENT_WRITE on the cluster, to send; CREATE to create topics (ACLs)",
 }
 
 def kafka_error(int code, reason=None, *, bint fatal=False, kind=None):
     """The KafkaError, or the subclass a caller would branch on, for a ``rd_kafka_resp_err_t``."""
     cdef rdk.rd_kafka_resp_err_t err = <rdk.rd_kafka_resp_err_t> code
     name = _text(rdk.rd_kafka_err2name(err))
+    text = reason or _reason(err)
+    if name in REMEDIES:
+        text = f"{text}: {REMEDIES[name]}"
     return (kind or KINDS.get(name, KafkaError))(
-        code, name, reason or _reason(err), fatal=fatal, retriable=name in RETRIABLE and not fatal)
+        code, name, text, fatal=fatal, retriable=name in RETRIABLE and not fatal)
 
 cdef int _check(rdk.rd_kafka_resp_err_t err) except -1:
     if err:

@@ -29,6 +29,7 @@ cdef class MockCluster:
             rdk.rd_kafka_destroy(self._rk)
             self._rk = NULL
             raise ConfigError(f"a mock cluster of {brokers} brokers could not be started")
+        rdk.rd_kafka_mock_set_controller_id(self._cluster, 1)  # or it has none, for whom requests of an admin would wait
         rdn_add(&g_mocks, 1)
 
     cdef rdk.rd_kafka_mock_cluster_t *_open(self) except NULL:

@@ -13,6 +13,9 @@ cdef extern from *:
     #include <time.h>
     #include "rdkafka.h"
 
+    /* OpenSSL's. Without a header, and weak: a build without TLS has none, and verifies nothing. */
+    extern const char *X509_verify_cert_error_string(long error) __attribute__((weak));
+
     #define rdn_add(p, v) __atomic_add_fetch((p), (v), __ATOMIC_SEQ_CST)
     #define rdn_get(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
     #define rdn_set(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
@@ -62,6 +65,7 @@ cdef extern from *:
         return failed;
     }
     """
+    const char *X509_verify_cert_error_string(long error) nogil
     ctypedef struct pthread_mutex_t:
         pass
     ctypedef struct pthread_cond_t:
@@ -97,6 +101,7 @@ cdef enum:
     NOTICE_LOG = 0
     NOTICE_ERROR = 1
     NOTICE_STATS = 2
+    NOTICE_TOKEN = 3                 # a new OAuth token is wanted
     DELIVERED = 2
     POSSIBLY_PERSISTED = 1
     NOT_PERSISTED = 0
@@ -152,6 +157,7 @@ cdef struct Handle:
     Notice *last_notice
     int64_t fatal
     char fatal_reason[512]
+    int64_t accepted                 # the cluster has answered a question, so it takes us as who we are
     TopicState *topics
     int64_t rebalances
     Rebalance *first_rebalance       # owned, as the ones after it: not taken yet

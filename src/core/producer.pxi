@@ -65,11 +65,16 @@ cdef class Delivery:
 
     def wait(self, timeout=None):
         """Wait until every outcome is known; false at the timeout."""
+        return self._wait(timeout, False)
+
+    cdef bint _wait(self, timeout, bint check) except -1:
         cdef int64_t deadline = _deadline(timeout)
         cdef Handle *h = self._producer._h
         while not self.done():
             if self._producer._generation != g_generation:
                 self._producer._open()
+            if check and not rdn_get(&h.stopping):
+                self._producer.check_accepted()
             if rdn_now() >= deadline:
                 return False
             with nogil:
@@ -79,11 +84,11 @@ cdef class Delivery:
 
     def result(self, timeout=None):
         """Wait until every outcome is known and report them. Raises Timeout naming how many are still unknown."""
-        if not self.wait(timeout):
+        if not self._wait(timeout, True):
             raise kafka_error(
                 rdk.RD_KAFKA_RESP_ERR__TIMED_OUT,
                 f"the outcome of {rdn_get(&self._t.pending)} of {self._t.total} records is not known after {timeout} s; "
-                "call result again, or look at the broker")
+                f"call result again, or look at the broker{self._producer.last_trouble()}")
         return self._report()
 
     def poll(self):
@@ -101,9 +106,14 @@ cdef class Delivery:
                     code = t.slots[i].err
                     error = errors.get(code)
                     if error is None:
-                        error = errors[code] = kafka_error(code)
+                        error = errors[code] = self._error(code)
                     failures.append(Failure(i, error, Outcome(t.slots[i].outcome)))
         return BatchReport(t.total, t.total - len(failures), failures)
+
+    cdef object _error(self, int code):
+        if code != rdk.RD_KAFKA_RESP_ERR__MSG_TIMED_OUT:
+            return kafka_error(code)
+        return kafka_error(code, _reason(<rdk.rd_kafka_resp_err_t> code) + self._producer.last_trouble())
 
 
 @cython.final
@@ -287,10 +297,12 @@ cdef class Producer(Client):
                 with nogil:
                     rdk.rd_kafka_flush(h.rk, _milliseconds(deadline, SLICE_US))
                 PyErr_CheckSignals()
-                if rdn_now() >= deadline:
-                    break
                 if rdn_get(&h.stopping):
                     self._open()
+                if rdn_get(&h.in_flight):
+                    self.check_accepted()
+                if rdn_now() >= deadline:
+                    break
         finally:
             rdn_add(&h.users, -1)
         return rdn_get(&h.in_flight)

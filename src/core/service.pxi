@@ -2,7 +2,7 @@
 
 cimport librdkafka as rdk
 from libc.stddef cimport size_t
-from libc.stdint cimport int16_t, int64_t, uint8_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 from libc.stdio cimport snprintf
 
@@ -131,6 +131,8 @@ cdef bint _serve_event(Handle *h, int milliseconds) noexcept nogil:
         _take_error(h, event)
     elif kind == rdk.RD_KAFKA_EVENT_STATS:
         _notice(h, NOTICE_STATS, 0, NULL, rdk.rd_kafka_event_stats(event))
+    elif kind == rdk.RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH:
+        _notice(h, NOTICE_TOKEN, 0, NULL, NULL)
     elif kind == rdk.RD_KAFKA_EVENT_OFFSET_COMMIT:
         if rdk.rd_kafka_event_error(event):
             _take_error(h, event)
@@ -288,6 +290,9 @@ cdef void _on_error(rdk.rd_kafka_t *rk, int code, const char *reason, void *opaq
     _latch_fatal(<Handle *> opaque)
     _notice(<Handle *> opaque, NOTICE_ERROR, code, rdk.rd_kafka_err2name(<rdk.rd_kafka_resp_err_t> code), reason)
 
+cdef void _on_token(rdk.rd_kafka_t *rk, const char *config, void *opaque) noexcept nogil:
+    _notice(<Handle *> opaque, NOTICE_TOKEN, 0, NULL, NULL)
+
 cdef int _on_stats(rdk.rd_kafka_t *rk, char *json, size_t size, void *opaque) noexcept nogil:
     _notice(<Handle *> opaque, NOTICE_STATS, 0, NULL, json)
     return 0
@@ -320,3 +325,13 @@ cdef void _on_rebalance(
     pthread_mutex_unlock(&h.lock)
     rdn_add(&h.rebalances, 1)
     rdk.rd_kafka_queue_yield(h.leaving if h.leaving != NULL else h.records)
+
+cdef int _judge_certificate(
+    rdk.rd_kafka_t *rk, const char *broker, int32_t broker_id, int *error, int depth, const char *certificate, size_t size,
+    char *reason, size_t reason_size, void *opaque
+) noexcept nogil:
+    """Runs in a broker's thread, once a certificate. OpenSSL has decided already; here is only said why, for the log."""
+    if error[0] == 0:
+        return 1
+    snprintf(reason, reason_size, "%s", X509_verify_cert_error_string(error[0]))
+    return 0

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rdknotify.errors import (
         AcknowledgeFailed,
         AuthenticationError,
+        AuthorizationError,
         ClosedError,
         CommitFailed,
         ConfigError,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AcknowledgeFailed",
     "AuthenticationError",
+    "AuthorizationError",
     "Batch",
     "BatchReport",
     "ClosedError",

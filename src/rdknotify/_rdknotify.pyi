@@ -69,6 +69,29 @@ class Client:
     def take_events(self) -> list[Event]:
         """Take the logs, errors and statistics that arrived since the last call; never blocks, works after close."""
 
+    @property
+    def accepted(self) -> bool:
+        """Whether the cluster has ever answered this client: then it was accepted as who it is. Never blocks."""
+
+    def check_accepted(self) -> None:
+        """Called now and then while a call waits; a subclass raises what the cluster has against us."""
+
+    def last_trouble(self) -> str:
+        """A subclass says what went wrong last, for the text of a timeout; empty: nothing."""
+
+    def set_credentials(self, username: str, password: str) -> None:
+        """Authenticate with these from the next connection on; connections that are there stay."""
+
+    def set_token(self, value: str, expires: int, principal: str, extensions: Mapping[str, str]) -> None:
+        """Authenticate with this OAuth token until then (milliseconds since the epoch).
+
+        An event ``token`` says when one is wanted: at first, and after 80 % of its life. Raises KafkaError for one that
+        has expired, and where ``sasl.mechanism`` is not OAUTHBEARER.
+        """
+
+    def set_token_failure(self, reason: str) -> None:
+        """There is no new token; it is asked for again in 10 seconds. The reason comes back as an error event."""
+
     def metadata(self, topic: str | None = None, timeout: float = 5.0) -> dict[str, Any]:
         """Ask the cluster for its brokers, topics and leaders.
 
@@ -245,6 +268,9 @@ class Consumer(Client):
 
     def committed(self, partitions: Sequence[Partition], timeout: float = 5.0) -> dict[Partition, int | None]: ...
     def positions(self, partitions: Sequence[Partition]) -> dict[Partition, int | None]: ...
+    def topic_ids(self, topics: Sequence[str], timeout: float = 5.0) -> dict[str, str]:
+        """The cluster's id of each of these topics; those that are not there, or have none, are left out."""
+
     def watermarks(self, topic: str, partition: int, timeout: float = 5.0) -> tuple[int, int]: ...
     def offsets_for_times(self, times: Sequence[Offset], timeout: float = 5.0) -> dict[Partition, int]:
         """First offsets at or after the given milliseconds; -1 where there is none yet."""

@@ -6,10 +6,8 @@ import atexit
 import itertools
 import math
 import os
-import re
 import time
 import weakref
-from collections.abc import Sequence
 from types import TracebackType
 from typing import ClassVar, Protocol, TypeVar
 
@@ -17,51 +15,27 @@ from rdknotify import _rdknotify as core
 from rdknotify import events, green
 from rdknotify.errors import AuthenticationError, KafkaError, RdNotifyError
 from rdknotify.options import Settings
+from rdknotify.trouble import REFUSALS, Trouble
 
-__all__ = ["TIMED_OUT", "Closing", "OpenClient", "admit", "connect", "deadline_after", "open_clients", "remaining"]
+__all__ = [
+    "TIMED_OUT",
+    "Closing",
+    "OpenClient",
+    "admit",
+    "check_accepted",
+    "connect",
+    "deadline_after",
+    "open_clients",
+    "remaining",
+]
 
 TIMED_OUT = -185
 """librdkafka's ``_TIMED_OUT``."""
 
 _FIRST_SLICE = 0.1
 _LONGEST_SLICE = 1.0
-_REFUSALS = {"_AUTHENTICATION": -169, "_SSL": -181, "SASL_AUTHENTICATION_FAILED": 58}
-_CERTIFICATE_ALERT = re.compile(
-    r"alert (bad certificate|certificate required|certificate unknown|unknown ca)", re.IGNORECASE
-)
-
-_ADVICE = (
-    (
-        r"supported mechanisms",
-        "the listener does not offer this sasl_mechanism: check it, security_protocol and port",
-    ),
-    (
-        r"invalid (username|credentials)|authentication fail",
-        "check the user, the password and sasl_mechanism",
-    ),
-    (r"expired", "renew the broker's certificate"),
-    (r"mismatch", "the certificate is for another host: use a host name in the URL that it names"),
-    (
-        r"alert",
-        "the broker wants a client certificate it trusts: check ssl_client_cert_file and ssl_client_key_file",
-    ),
-    (
-        r"certificate|issuer",
-        "check that ssl_cafile signed the broker's certificate, and its dates and host names",
-    ),
-    (
-        r"PLAINTEXT broker listener|wrong version number",
-        "the listener does not speak TLS: check security_protocol and the port",
-    ),
-    (r"response size", "this is not a Kafka port, or it wants TLS: check the port and security_protocol"),
-    (r"refused", "check host and port, and that the broker runs"),
-    (r"resolve", "check the host name"),
-    (
-        r"disconnected|connection closed|APIVERSION_QUERY",
-        "it may want TLS or SASL: check security_protocol and port",
-    ),
-)
-_GENERAL_ADVICE = "check the addresses, security_protocol and what stands between (firewall, proxy)"
+_PATIENCE = 3.0
+"""Seconds after which a port that seems to speak something else is not taken for one that is just starting."""
 
 
 def deadline_after(timeout: float | None) -> float:
@@ -138,28 +112,40 @@ def connect(client: events.EventSource, handle: core.Client, timeout: float, ser
     slices = (min(_FIRST_SLICE * 2**number, _LONGEST_SLICE) for number in itertools.count())
     while not green.call(handle.cluster_reachable, min(next(slices), remaining(deadline))):
         events.forward(client)
-        troubles = client.events.troubles
-        for trouble in troubles:
-            if trouble.name in _REFUSALS or _CERTIFICATE_ALERT.search(trouble.text):
-                raise _refused(trouble, servers)
+        obstacle = client.events.obstacle
+        if obstacle is not None and obstacle.is_refusal:
+            raise _refused(obstacle, servers)
         if not remaining(deadline):
-            raise _unreachable(troubles, timeout, servers)
+            raise _unreachable(obstacle or client.events.last, timeout, servers)
 
 
-def _refused(trouble: events.Trouble, servers: str) -> KafkaError:
-    name = trouble.name if trouble.name in _REFUSALS else "_SSL"
-    text = f"{servers} refused the connection: {trouble.text}; {_advice(trouble.text)}"
-    return AuthenticationError(_REFUSALS[name], name, text)
+def check_accepted(client: events.EventSource, handle: core.Client) -> None:
+    """Raise what the cluster has against a client that it has never taken so far: one that was not checked at first.
+
+    A client that was taken once only logs such things: they may concern one broker, or pass. Never waits.
+
+    Raises:
+        AuthenticationError: the credentials or a certificate are refused.
+        Timeout: the port has been speaking something else for some seconds.
+    """
+    obstacle = client.events.obstacle
+    if obstacle is None or handle.accepted:
+        return
+    if obstacle.is_refusal:
+        raise _refused(obstacle, "the cluster")
+    if time.monotonic() - obstacle.when > _PATIENCE:
+        client.events.obstacle = None  # so that it is raised once each time that librdkafka tells it
+        raise core.kafka_error(TIMED_OUT, f"no Kafka was found so far: {obstacle}")
 
 
-def _unreachable(troubles: Sequence[events.Trouble], timeout: float, servers: str) -> KafkaError:
-    reason = troubles[-1].text if troubles else "no answer"
-    text = f"no Kafka at {servers} within connect_timeout={timeout:g} s: {reason}; {_advice(reason)}"
-    return core.kafka_error(TIMED_OUT, text)
+def _refused(trouble: Trouble, by: str) -> KafkaError:
+    name = trouble.name if trouble.name in REFUSALS else "_SSL"
+    return AuthenticationError(REFUSALS[name], name, f"{by} refused the connection: {trouble}")
 
 
-def _advice(reason: str) -> str:
-    return next((advice for pattern, advice in _ADVICE if re.search(pattern, reason, re.IGNORECASE)), _GENERAL_ADVICE)
+def _unreachable(trouble: Trouble | None, timeout: float, servers: str) -> KafkaError:
+    reason = trouble or Trouble("", "no answer")
+    return core.kafka_error(TIMED_OUT, f"no Kafka at {servers} within connect_timeout={timeout:g} s: {reason}")
 
 
 def _close_all() -> None:

@@ -17,11 +17,11 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from rdknotify import _rdknotify as core
 from rdknotify import green, shapes
-from rdknotify.client import Closing, admit, deadline_after, remaining
+from rdknotify.client import Closing, admit, check_accepted, deadline_after, remaining
 from rdknotify.errors import ClosedError, CommitFailed, ConfigError, KafkaError
 from rdknotify.events import ClientEvents, logger
 from rdknotify.options import resolve
-from rdknotify.topics import TopicPartition, check_name
+from rdknotify.topics import TopicPartition, check_subscription
 from rdknotify.url import TransportURL
 
 __all__ = ["Batch", "Consumer", "OnAssigned", "OnRevoked"]
@@ -119,7 +119,7 @@ class Consumer(Closing):
     ) -> None:
         if commit not in ("before", "after"):
             raise ConfigError(f"commit={commit!r}: 'before' or 'after' is needed")
-        subscription = _check_topics(topics)
+        subscription = check_subscription(topics)
         named = {"consumer_group": group, "start": start}
         options |= {name: value for name, value in named.items() if value is not None}
         settings = resolve(TransportURL.parse(url), "consumer", options, config)
@@ -201,8 +201,8 @@ class Consumer(Closing):
         ``max_records`` defaults to option ``max_poll_records``; ``timeout`` is in seconds, None waits until
         :meth:`close`. Rebalances are answered inside, calling the hooks.
 
-        Raises KafkaError for what does not pass by itself: authorization, a fatal error, and with ``commit="before"``
-        a commit that failed; the records of that commit are delivered by a later poll.
+        Raises KafkaError for what does not pass by itself, as AuthorizationError and AuthenticationError, and with
+        ``commit="before"`` for a commit that failed; the records of that commit are delivered by a later poll.
         """
         if max_records is not None and max_records < 1:
             raise ConfigError(f"max_records={max_records!r}: at least 1 is needed")
@@ -255,6 +255,7 @@ class Consumer(Closing):
                 raise
             self._answer_rebalance()
             self._judge(self._core.take_errors())
+            check_accepted(self, self._core)
             if not remaining(deadline) or self._closing.is_set():
                 return self._new_batch()
 
@@ -481,6 +482,10 @@ class Consumer(Closing):
             for partition, offset in reached.items()
         }
 
+    def topic_ids(self, topics: Sequence[str], timeout: float = _REQUEST_TIMEOUT) -> dict[str, str]:
+        """The cluster's id of each of these topics (KIP-516): another one once a topic was deleted and made anew."""
+        return green.call(self._core.topic_ids, topics, timeout)
+
     def _look_up(
         self, partitions: Iterable[shapes.Partition], time: int, timeout: float
     ) -> dict[shapes.Partition, int]:
@@ -584,12 +589,6 @@ class Consumer(Closing):
         handle: core.Consumer | None = getattr(self, "_core", None)
         if handle is not None and not handle.closed:
             warnings.warn(f"{self.name} was not closed", ResourceWarning, stacklevel=2, source=self)
-
-
-def _check_topics(topics: Sequence[str]) -> list[str]:
-    if isinstance(topics, str) or not topics:
-        raise ConfigError(f"topics={topics!r}: a list with at least one topic is needed")
-    return [topic if topic.startswith("^") else check_name(topic) for topic in topics]
 
 
 def _with_epoch(offsets: Mapping[Any, int]) -> list[shapes.Position]:

@@ -11,6 +11,7 @@
     └── KafkaError                          Kafka or librdkafka said no: code, name, reason, fatal, retriable
         ├── AcknowledgeFailed               records of a share group are not, or may not be, settled
         ├── AuthenticationError             credentials or certificate refused
+        ├── AuthorizationError              the user may not do that: an ACL is missing
         ├── CommitFailed                    offsets were not committed: the records will be seen again
         ├── QueueFull (BufferError)         the local queue had no room until the deadline
         └── Timeout (TimeoutError)          no answer until the deadline
@@ -23,6 +24,7 @@ from typing import Any
 __all__ = [
     "AcknowledgeFailed",
     "AuthenticationError",
+    "AuthorizationError",
     "ClosedError",
     "CommitFailed",
     "ConfigError",
@@ -94,7 +96,11 @@ class AcknowledgeFailed(KafkaError):
 
 
 class AuthenticationError(KafkaError):
-    """The broker refused the credentials, or its certificate was not accepted."""
+    """The broker refused the credentials or the client's certificate, or its own certificate was not accepted."""
+
+
+class AuthorizationError(KafkaError):
+    """The broker knows the user, who may not do that: an ACL on the topic, group or cluster is missing."""
 
 
 class CommitFailed(KafkaError):

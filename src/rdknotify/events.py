@@ -18,8 +18,9 @@ from typing import Any, NamedTuple, Protocol
 
 from rdknotify import _rdknotify as core
 from rdknotify import green, shapes
+from rdknotify.trouble import Certificates, Trouble
 
-__all__ = ["ClientEvents", "EventSource", "Ticking", "Trouble", "every_tick", "forward", "logger", "stop", "watch"]
+__all__ = ["ClientEvents", "EventSource", "Ticking", "every_tick", "forward", "logger", "stop", "watch"]
 
 logger = logging.getLogger("rdknotify")
 
@@ -31,6 +32,8 @@ TICK_INTERVAL = 1.0
 
 _RECENT_TROUBLES = 32
 _KNOWN_TROUBLES = 256
+_RECENT = 2 * REPEAT_INTERVAL
+"""Seconds after which a trouble explains nothing any more; librdkafka repeats one that lasts after 30."""
 _WAIT = 1.0
 _PAUSE = 0.02
 _GREEN_PAUSE = 0.1
@@ -42,13 +45,6 @@ _SYSLOG_LEVELS = (logging.CRITICAL,) * 3 + (
     logging.DEBUG,
 )
 _OUTAGES = frozenset({"_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT", "_TRANSPORT"})
-
-
-class Trouble(NamedTuple):
-    """An error or a log line of librdkafka worth remembering; ``name`` is the error's name or the log's facility."""
-
-    name: str
-    text: str
 
 
 class LogLine(NamedTuple):
@@ -72,6 +68,16 @@ class ClientEvents:
     def __init__(self, name: str) -> None:
         self.name = name
         """librdkafka's name of the client, which a closed one cannot tell any more."""
+        self.obstacle: Trouble | None = None
+        """Why the cluster does not take this client, if it has said so; None again when that may have changed.
+
+        This and ``last`` are read without the lock, from any native thread.
+        """
+        self.last: Trouble | None = None
+        """The latest of ``troubles``."""
+        self.token_wanted: Callable[[], object] = bool
+        """Called when librdkafka wants a new OAuth token; must not wait."""
+        self._certificates = Certificates()
         self._lock = threading.Lock()
         self._recent: deque[Trouble] = deque(maxlen=_RECENT_TROUBLES)
         self._repeats: dict[tuple[str, str], _Repeats] = {}
@@ -107,20 +113,30 @@ class ClientEvents:
         if kind == "stats":
             self._statistics_text = text
             return None
+        if kind == "token":
+            self.token_wanted()
+            return None
         return LogLine(logging.WARNING, f"{number} events were dropped: they came faster than they were taken")
 
     def _log(self, level: int, facility: str, text: str) -> LogLine | None:
+        if text.startswith("[thrd:"):
+            text = text.partition("]: ")[2]
+        if facility == "SSLCERTVRFY":  # the error that follows is told with it
+            self._certificates.learn(text)
+            return None
         # The only reason ever given for a broken handshake is a FAIL line, of level info.
         if level >= logging.WARNING or facility == "FAIL":
             return self._trouble(level, facility, text)
         return LogLine(level, f"{facility}: {text}")
 
     def _trouble(self, level: int, name: str, text: str) -> LogLine | None:
+        now = time.monotonic()
+        trouble = Trouble(name, self._certificates.explain(text), now)
+        text = trouble.text
         if name != "_ALL_BROKERS_DOWN":  # says nothing, and so often that it would push out the reasons
-            self._recent.append(Trouble(name, text))
+            self._remember(trouble)
         # Times and counts in the text would make each repeat look new.
         subject = "" if name == "_ALL_BROKERS_DOWN" else text.partition(" (after ")[0]
-        now = time.monotonic()
         repeats = self._repeats.get((name, subject))
         if repeats is not None and now - repeats.told < REPEAT_INTERVAL:
             repeats.suppressed += 1
@@ -129,7 +145,26 @@ class ClientEvents:
             self._repeats.clear()
         self._repeats[name, subject] = _Repeats(now)
         again = f" ({repeats.suppressed} more since last told)" if repeats and repeats.suppressed else ""
-        return LogLine(level, f"{name}: {text}{again}")
+        advice = f"; {trouble.advice}" if trouble.advice and (trouble.is_refusal or trouble.is_mismatch) else ""
+        return LogLine(level, f"{name}: {text}{advice}{again}")
+
+    def _remember(self, trouble: Trouble) -> None:
+        self._recent.append(trouble)
+        self.last = trouble
+        known = self.obstacle
+        if trouble.is_refusal:
+            self.obstacle = trouble
+        elif known is None or not known.is_refusal:
+            # Of a mismatch, which may be a passing thing, the first is kept: how long ago that was tells.
+            same = known is not None and trouble.is_mismatch
+            self.obstacle = known if same else trouble if trouble.is_mismatch else None
+
+    def recent(self) -> str:
+        """What went wrong last, for the text of a timeout: empty, or a clause that begins with a semicolon."""
+        last = self.last
+        if last is None or time.monotonic() - last.when > _RECENT:
+            return ""
+        return f"; {time.monotonic() - last.when:.0f} s before: {last}"
 
 
 class EventSource(Protocol):

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rdknotify._rdknotify import Record
-from rdknotify.consumer import Consumer
 from rdknotify.deadletter import DeadLetterLog, DeadLetters, DeadLetterSink
 from rdknotify.errors import CommitFailed, ConfigError, KafkaError, Timeout
+from rdknotify.member import Member
 from rdknotify.options import for_role, resolve
 from rdknotify.retry import DelayLine, Republisher, Retries, create_absent
 from rdknotify.service import STEP_WAIT
@@ -114,7 +114,7 @@ class Intake:
             self._dead_letters = DeadLetters(self._producer, None if self._dead_letter is True else self._dead_letter)
         if self.settle_after and check:
             create_absent(self._producer, self._retries.topics)
-        self._consumer = Consumer(
+        self._consumer = Member(
             self._url,
             [*self._topics, *self._retries.topics],
             self.group,
@@ -205,6 +205,9 @@ class Intake:
         try:
             self._consumer.commit(offsets, meanwhile=meanwhile)
         except KafkaError as error:
+            if self._consumer.waits_for(error):
+                time.sleep(STEP_WAIT)
+                return False
             if not _passes(error):
                 raise
             log.warning("group %s: offsets of %d partitions not committed: %s", self.group, len(offsets), error)

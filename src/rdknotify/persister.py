@@ -17,13 +17,14 @@ from dataclasses import replace
 from typing import Any
 
 from rdknotify import options as option_table
-from rdknotify.consumer import Batch, Consumer
+from rdknotify.consumer import Batch
 from rdknotify.deadletter import DeadLetterFile, DeadLetterLog, DeadLetters, DeadLetterSink
 from rdknotify.errors import ClosedError, ConfigError, KafkaError
+from rdknotify.member import Member
 from rdknotify.retry import Republisher
 from rdknotify.service import STEP_WAIT, Service
-from rdknotify.shapes import Position
-from rdknotify.sinks import OffsetsBehind, Sink, SinkError, Span
+from rdknotify.shapes import Partition, Position
+from rdknotify.sinks import OffsetsBehind, Sink, SinkError, Span, TopicReplaced
 from rdknotify.sinks.schema import NOTIFICATION, Schema
 from rdknotify.storing import Aside, InHand, PersisterCounts, Storer, Storing, done
 from rdknotify.topics import TopicPartition
@@ -50,6 +51,9 @@ PATIENCE = 5.0
 
 HOOK_TIME = 30.0
 """Seconds that a partition may take to come or to go, in which the group waits for us."""
+
+TOPIC_ID_TIMEOUT = 2.0
+"""Seconds to ask the cluster for the ids of topics; without them, fewer topics made anew are noticed."""
 
 CLOSE_TIMEOUT = 2.0
 """Seconds that the end waits for a sink that does not answer."""
@@ -78,7 +82,8 @@ class Persister(Service):
         topics: full names of topics (``notifications.info``), or regular expressions that begin with ``^``.
         group: the consumer group; None: the option ``consumer_group``.
         sink: where to, as :class:`~rdknotify.SQLiteSink`; opened and closed by the persister.
-        schema: what becomes of a record: :data:`NOTIFICATION`, :data:`RAW` or a :class:`Schema` of your own.
+        schema: what becomes of a record: ``NOTIFICATION``, ``METRIC``, ``RAW`` (all in :mod:`rdknotify.sinks`) or
+            a :class:`~rdknotify.sinks.Schema` of your own.
         batch_size: rows in a transaction at the most.
         max_wait: seconds that a record waits for others at the most.
         dead_letter: a topic's name; a path (``os.PathLike``, or text with a slash) of a JSON lines file;
@@ -139,8 +144,11 @@ class Persister(Service):
         """Assigned while the database failed: nothing of these may be stored before their offsets are known."""
         self._unchecked: set[tuple[str, int]] = set()
         """Restored, and no record has come yet that would show whether the topic is still the same."""
+        self._reached: dict[Partition, int] = {}
+        """The offset after what was received or stored of each partition: a topic that goes back is another one."""
+        self._topic_ids: dict[str, str] = {}
         self._paused: set[TopicPartition] = set()
-        self._consumer: Consumer | None = None
+        self._consumer: Member | None = None
         self._opened = False
 
     @property
@@ -158,7 +166,7 @@ class Persister(Service):
     def _open(self) -> None:
         self._aside = Aside(f"{self._name} stores")
         self._aside.call(self._open_sink).result()
-        self._consumer = Consumer(
+        self._consumer = Member(
             self._url,
             self._topics,
             self.group,
@@ -216,7 +224,13 @@ class Persister(Service):
         self._counts.received += len(batch)
         if self._unchecked:
             self._check_first_offsets(batch)
-        self._hand.add(batch, batch.positions(), *self._schema.rows(batch))
+        positions = batch.positions()
+        for topic, partition, offset, _ in positions:
+            if (topic, partition) not in self._unrestored:
+                if offset <= self._reached.get((topic, partition), 0):
+                    raise _made_anew(topic, partition, offset - 1, self._reached[topic, partition])
+                self._reached[topic, partition] = offset
+        self._hand.add(batch, positions, *self._schema.rows(batch))
         self._hand.forget(self._unrestored)
 
     def _due(self) -> bool:
@@ -243,15 +257,12 @@ class Persister(Service):
                     held,
                 )
             elif offset < held:
-                raise SinkError(
-                    f"{topic}-{partition} begins at offset {offset}, but the database holds {held}: the topic was "
-                    "deleted and made anew, or has lost records. Its new records would be taken for the old ones: "
-                    f"give another table, or delete the rows and offsets of {topic} from this one"
-                )
+                raise _made_anew(topic, partition, offset, held)
 
     # -- hooks of the consumer, inside its poll: nothing polls meanwhile, so they end in time ---------------------
 
     def _on_assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int] | None:
+        self._ask_topic_ids({partition.topic for partition in partitions})
         try:
             answer = self._ask_held(partitions)
             if not done(answer, self._hook_time):
@@ -277,12 +288,21 @@ class Persister(Service):
         self._paused.difference_update(partitions)
         for partition in partitions:
             self._held.pop(partition, None)
+            self._reached.pop(partition, None)
 
     def _concerned(self, partitions: Sequence[TopicPartition]) -> bool:
         under_way = self._storing is not None and self._storing.concerns(partitions)
         return under_way or not self._hand.positions.keys().isdisjoint(partitions)
 
     # -- where to begin --------------------------------------------------------------------------------------
+
+    def _ask_topic_ids(self, topics: Collection[str]) -> None:
+        assert self._consumer is not None
+        try:
+            self._topic_ids |= self._consumer.topic_ids(sorted(topics), TOPIC_ID_TIMEOUT)
+        except KafkaError as error:
+            log.info("group %s: the ids of the topics are not known: %s", self.group, error)
+            self._topic_ids = {topic: known for topic, known in self._topic_ids.items() if topic not in topics}
 
     def _ask_held(self, partitions: Collection[TopicPartition]) -> Future[Mapping[TopicPartition, int]]:
         assert self._aside is not None
@@ -294,6 +314,7 @@ class Persister(Service):
         """Where to begin: at what the database holds; where that is nothing, at the option ``start``."""
         for partition in partitions:
             self._held[partition] = held.get(partition)
+            self._reached[partition] = held.get(partition, 0)
         begin = {partition: held[partition] for partition in partitions if partition in held}
         self._unchecked.update(begin)
         if self._start == "earliest":
@@ -329,7 +350,7 @@ class Persister(Service):
             try:
                 self._restore_late(until, not draining)
                 self._flush(until, until_stopped=not draining)
-            except (ConfigError, ClosedError):
+            except (ConfigError, ClosedError, TopicReplaced):
                 raise
             except Exception as error:
                 self._counts.retries += 1
@@ -388,7 +409,8 @@ class Persister(Service):
         assert self._aside is not None
         hand, self._hand = self._hand, InHand()
         spans = {
-            TopicPartition(*key): Span(self._held.get(key), position[2]) for key, position in hand.positions.items()
+            TopicPartition(*key): Span(self._held.get(key), position[2], self._topic_ids.get(key[0]))
+            for key, position in hand.positions.items()
         }
         self._storing = Storing(hand, self._aside.call(self._storer.store, hand, spans))
 
@@ -443,6 +465,14 @@ def _dead_letters(where: Any, make_producer: Callable[[], Republisher]) -> DeadL
         sink: DeadLetterSink = where
         return sink
     raise ConfigError(f"dead_letter={where!r}: give a topic's name, a path, True or a DeadLetterSink")
+
+
+def _made_anew(topic: str, partition: int, offset: int, held: int) -> TopicReplaced:
+    return TopicReplaced(
+        f"{topic}-{partition} goes on at offset {offset}, but {held} was reached: the topic was deleted and made anew, "
+        "or has lost records. Its new records would be taken for the old ones: give another table, or delete the rows "
+        f"and offsets of {topic} from this one"
+    )
 
 
 def _no_answer(seconds: float) -> SinkError:

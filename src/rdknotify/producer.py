@@ -10,8 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from rdknotify import _rdknotify as core
 from rdknotify import green, topics
-from rdknotify.client import TIMED_OUT, Closing, admit, deadline_after, remaining
-from rdknotify.errors import KafkaError, QueueFull
+from rdknotify.client import TIMED_OUT, Closing, admit, check_accepted, deadline_after, remaining
+from rdknotify.errors import AuthenticationError, KafkaError, QueueFull, Timeout
 from rdknotify.events import ClientEvents, logger
 from rdknotify.isolation import isolate, maybe_innocent
 from rdknotify.options import Settings, resolve
@@ -81,6 +81,14 @@ class Producer(Closing, core.Producer):
         """Called once for each topic before its first record. Raises ConfigError for a name that Kafka forbids."""
         topics.check_name(topic)
 
+    def check_accepted(self) -> None:
+        """Called now and then inside what waits. Raises AuthenticationError while the cluster refuses us."""
+        check_accepted(self, self)
+
+    def last_trouble(self) -> str:
+        """What went wrong last, for the text of a timeout; empty, or a clause."""
+        return self.events.recent()
+
     def deliver(
         self,
         topic: str,
@@ -147,11 +155,13 @@ class Producer(Closing, core.Producer):
     def flush(self, timeout: float | None = None) -> None:  # type: ignore[override]  # raises, the core counts
         """Send without lingering and wait until every outcome is known.
 
-        Raises :class:`~rdknotify.Timeout` saying how many are still unknown after ``timeout`` seconds (None: no limit).
+        Raises :class:`~rdknotify.Timeout` saying how many are still unknown after ``timeout`` seconds (None: no limit),
+        AuthenticationError while the cluster refuses us; the records stay queued.
         """
         unknown = green.call(super().flush, timeout)
         if unknown:
-            raise core.kafka_error(TIMED_OUT, f"{unknown} records have no outcome yet, {timeout:g} s after flush()")
+            text = f"{unknown} records have no outcome yet, {timeout:g} s after flush(){self.last_trouble()}"
+            raise core.kafka_error(TIMED_OUT, text)
 
     def close(self, timeout: float | None = None) -> None:
         """Flush, give up what is left after ``timeout`` seconds (default: ``flush_timeout``), release. Idempotent.
@@ -164,16 +174,19 @@ class Producer(Closing, core.Producer):
         with self._closing:
             if self.closed:
                 return
+            reason = ""
             try:
                 given_up = green.call(super().flush, limit)
             except KafkaError as error:
-                if not error.fatal:  # what is fatal was raised to whoever used the producer since
+                # What is fatal was raised to whoever used the producer since; while we are refused nothing can be sent.
+                if not error.fatal and not isinstance(error, (AuthenticationError, Timeout)):
                     raise
-                given_up = self.in_flight
+                given_up, reason = self.in_flight, f"; {error}"
             finally:
                 self.shut()
         if given_up:
-            text = f"{given_up} records were not delivered within {limit:g} s and were given up by close()"
+            reason = reason or self.last_trouble()
+            text = f"{given_up} records were not delivered within {limit:g} s and were given up by close(){reason}"
             raise core.kafka_error(TIMED_OUT, text)
 
     def __del__(self) -> None:

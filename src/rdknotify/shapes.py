@@ -18,5 +18,6 @@ Offset: TypeAlias = "tuple[str, int, int]"
 Position: TypeAlias = "tuple[str, int, int, int]"
 """Topic, partition, next offset, leader epoch (-1: unknown)."""
 Event: TypeAlias = "tuple[str, int, str, str]"
-"""``("log", level, facility, text)``, ``("error", code, name, reason)``, ``("stats", 0, "", json)`` or
-``("dropped", count, "", "")``; level is syslog's (3 error ... 7 debug)."""
+"""``("log", level, facility, text)``, ``("error", code, name, reason)``, ``("stats", 0, "", json)``,
+``("token", 0, "", "")`` (a new OAuth token is wanted) or ``("dropped", count, "", "")``; level is syslog's (3 error ...
+7 debug)."""

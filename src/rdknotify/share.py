@@ -19,9 +19,9 @@ from typing import Any, ClassVar, Literal
 from rdknotify import _rdknotify as core
 from rdknotify import green, shapes
 from rdknotify._rdknotify import Record
-from rdknotify.client import Closing, admit, deadline_after, remaining
+from rdknotify.client import Closing, admit, check_accepted, deadline_after, remaining
 from rdknotify.deadletter import DeadLetterLog, DeadLetters, DeadLetterSink
-from rdknotify.errors import AcknowledgeFailed, ClosedError, ConfigError, KafkaError
+from rdknotify.errors import AcknowledgeFailed, AuthorizationError, ClosedError, ConfigError, KafkaError
 from rdknotify.events import ClientEvents, every_tick, logger
 from rdknotify.options import for_role, resolve
 from rdknotify.retry import Republisher
@@ -45,7 +45,6 @@ _REQUEST_TIMEOUT = 5.0
 _EXIT_TIMEOUT = 2.0
 _GRACE = 1.0
 
-_NOT_ALLOWED = frozenset({"GROUP_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED"})
 _PASSING = frozenset({"_MAX_POLL_EXCEEDED", "_RESOLVE", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION"})
 
 
@@ -215,7 +214,7 @@ class ShareConsumer(Closing):
             )
             if error.name == "INVALID_CONFIG":
                 raise ConfigError(f"{text}: choose others, or change the brokers' bounds (group.share.*)") from error
-            if error.name not in _NOT_ALLOWED:
+            if not isinstance(error, AuthorizationError):
                 raise
             changes = ",".join(f"{name}={value}" for name, value in settings.items())
             logger.warning(
@@ -255,6 +254,7 @@ class ShareConsumer(Closing):
         self.drop_late()
         deadline = deadline_after(timeout)
         while not (self._waiting or self._closing.is_set()):
+            check_accepted(self, self._core)
             self._acquire(min(_SLICE, remaining(deadline)))
             if not remaining(deadline):
                 break

@@ -8,6 +8,7 @@ sender and listener.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ __all__ = [
     "PRIORITIES",
     "TopicPartition",
     "check_name",
+    "check_subscription",
     "dead_letter_topic",
     "notification_topic",
     "on_virtual_host",
@@ -58,6 +60,13 @@ def check_name(name: str, **parts: str | None) -> str:
     if not _NAME.fullmatch(name):
         raise ConfigError(f"topic {name!r}{of}: Kafka allows only letters, digits, '.', '_' and '-' (ASCII)")
     return name
+
+
+def check_subscription(topics: Sequence[str]) -> list[str]:
+    """The topics of a consumer: names, or regular expressions that begin with ``^``. Raises ConfigError."""
+    if isinstance(topics, str) or not topics:
+        raise ConfigError(f"topics={topics!r}: a list with at least one topic is needed")
+    return [topic if topic.startswith("^") else check_name(topic) for topic in topics]
 
 
 def notification_topic(topic: str, priority: str, vhost: str | None = None) -> str:

@@ -19,7 +19,7 @@ Listen = Callable[..., Listener]
 @pytest.fixture
 def listen(kafka, topic: str, group: str) -> Iterator[Listen]:
     """``listen(endpoint, **options)``: a started listener of the pool; closed at the end."""
-    kafka.create_topic(f"{topic}.info", 2)
+    kafka.create_topic(f"{topic}.info", 1)
     started: list[Listener] = []
 
     def listen(endpoint: object, **options) -> Listener:

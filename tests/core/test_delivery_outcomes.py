@@ -10,7 +10,14 @@ import time
 import pytest
 
 from rdknotify import _rdknotify as core
-from rdknotify.errors import AuthenticationError, KafkaError, PartialDeliveryError, QueueFull, Timeout
+from rdknotify.errors import (
+    AuthenticationError,
+    AuthorizationError,
+    KafkaError,
+    PartialDeliveryError,
+    QueueFull,
+    Timeout,
+)
 from rdknotify.outcomes import Outcome
 
 PRODUCE = 0
@@ -223,7 +230,6 @@ def test_memory_is_bounded_while_the_broker_is_away(mock, make_producer, topic):
 @pytest.mark.parametrize(
     ("code", "name", "kind", "retriable"),
     [
-        (TOPIC_AUTHORIZATION_FAILED, "TOPIC_AUTHORIZATION_FAILED", KafkaError, False),
         (-185, "_TIMED_OUT", Timeout, True),
         (-169, "_AUTHENTICATION", AuthenticationError, False),
         (-181, "_SSL", AuthenticationError, False),
@@ -241,3 +247,18 @@ def test_error_codes_become_the_exception_a_caller_would_catch(code, name, kind,
         False,
     )
     assert str(error) == f"because ({name})"
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "remedy"),
+    [
+        (TOPIC_AUTHORIZATION_FAILED, "TOPIC_AUTHORIZATION_FAILED", "WRITE on the topic"),
+        (30, "GROUP_AUTHORIZATION_FAILED", "READ on the consumer group"),
+        (31, "CLUSTER_AUTHORIZATION_FAILED", "IDEMPOTENT_WRITE on the cluster"),
+    ],
+)
+def test_a_missing_right_says_which(code, name, remedy):
+    error = core.kafka_error(code, "because")
+    assert type(error) is AuthorizationError
+    assert error.reason.startswith("because: allow this user ") and remedy in error.reason
+    assert (error.name, error.retriable) == (name, False)

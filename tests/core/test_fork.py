@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from support.figures import Figures
 
 PARENT = """
     import os, sys, time
@@ -118,3 +121,71 @@ def test_a_child_makes_clients_of_its_own(run_script):
     )
     result = run_script(PARENT + CHILD.format(ending=child) + AFTER)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+FORKING = """
+    import json, multiprocessing, os, sys, threading, time
+    from rdknotify.errors import ClosedError
+    mock = core.MockCluster(1)
+    mock.create_topic("records", 1)
+    producer = core.Producer({"bootstrap.servers": mock.bootstrap_servers})
+    producer.send("records", b"known").result(10)
+    told, tells = os.pipe()
+    stop = threading.Event()
+    deliveries = []
+
+    def send():
+        while not stop.wait(0.001):
+            deliveries.append(producer.send_batch("records", [b"v"] * 100))
+
+    def child():
+        begun = time.monotonic()
+        try:
+            producer.send("records", b"child")
+        except ClosedError:
+            os.write(tells, json.dumps(time.monotonic() - begun).encode() + b"\\n")
+
+    def forked(ending):
+        pid = os.fork()
+        if pid == 0:
+            child()
+            ending(0)
+        return os.waitpid(pid, 0)[1]
+
+    def spawned():
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        process.join()
+        return process.exitcode
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    longest, statuses = 0.0, []
+    for number in range(12):
+        time.sleep(0.05)
+        begun = time.monotonic()
+        statuses.append([lambda: forked(sys.exit), lambda: forked(os._exit), spawned][number % 3]())
+        longest = max(longest, time.monotonic() - begun)
+    stop.set()
+    thread.join()
+    os.close(tells)
+    with os.fdopen(told) as lines:
+        answers = [float(line) for line in lines]
+    missing = sum(delivery.total - delivery.result(10).delivered for delivery in deliveries)
+    producer.shut()
+    mock.close()
+    print(json.dumps({"children": len(statuses), "untold": len(statuses) - len(answers), "told": max(answers),
+                      "bad": sum(map(bool, statuses)), "longest": longest, "missing": missing}))
+"""
+
+
+def test_a_parent_that_is_sending_forks_again_and_again(run_script, figure: Figures):
+    result = run_script(FORKING)
+    assert (result.returncode, result.stderr) == (0, "")
+    seen = json.loads(result.stdout)
+    figure("F17", "children", seen["children"])
+    figure("F17", "children whose use of the parent's producer raised no ClosedError", seen["untold"], at_most=0)
+    figure("F17", "longest time until it was raised", seen["told"], "s", at_most=0.1)
+    figure("F17", "children that ended badly", seen["bad"], at_most=0)
+    figure("F17", "longest life of a child", seen["longest"], "s", at_most=2)
+    figure("F17", "records of the parent that were not delivered", seen["missing"], at_most=0)

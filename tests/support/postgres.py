@@ -36,10 +36,10 @@ def dsn(postgres: LocalPostgres) -> str:
     return postgres.create_database()
 
 
-def query(dsn: str, sql: str) -> list[tuple[Any, ...]]:
+def query(dsn: str, sql: str, autocommit: bool = False) -> list[tuple[Any, ...]]:
     """Run one statement over a connection of its own; returns its rows."""
     import psycopg
 
-    with psycopg.connect(dsn) as connection:
+    with psycopg.connect(dsn, autocommit=autocommit) as connection:
         cursor = connection.execute(sql.encode())
         return cursor.fetchall() if cursor.description else []

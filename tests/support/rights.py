@@ -50,11 +50,10 @@ class Rights:
 
     def password(self, password: str) -> None:
         """The user's new password, for both kinds of SCRAM."""
-        changes = [
-            UserScramCredentialUpsertion(self._user, ScramCredentialInfo(kind, _ITERATIONS), password.encode())
-            for kind in _SCRAM
-        ]
-        _done(self._admin.alter_user_scram_credentials(changes))
+        for kind in _SCRAM:  # Kafka takes one change of a user at a time
+            info = ScramCredentialInfo(kind, _ITERATIONS)
+            change = UserScramCredentialUpsertion(self._user, info, password.encode())
+            _done(self._admin.alter_user_scram_credentials([change]))
 
     def _binding(self, kind, topic: str | None, group: str | None, operation: str):
         resource = (ResourceType.TOPIC, topic) if topic else (ResourceType.GROUP, group)

@@ -107,7 +107,7 @@ def test_a_topic_made_anew_is_noticed(cluster: MockCluster, producer: Producer, 
     ask(path, "UPDATE notifications_offsets SET next_offset = 1000")  # beyond the end of the new topic
     running = persister(cluster, SQLiteSink(path))
     running.start()
-    with pytest.raises(SinkError, match="begins at offset 0, but the database holds 1000: the topic was deleted"):
+    with pytest.raises(SinkError, match="goes on at offset 0, but 1000 was reached: the topic was deleted"):
         running.wait(SOON)
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         QueueFull,
         RdNotifyError,
         Timeout,
+        TokenError,
     )
     from rdknotify.listener import Listener
     from rdknotify.notifier import Notifier
@@ -72,6 +73,7 @@ __all__ = [
     "SQLiteSink",
     "Sink",
     "Timeout",
+    "TokenError",
     "TopicPartition",
     "TransportURL",
     "features",

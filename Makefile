@@ -10,7 +10,7 @@ STAMP := .venv/installed
 export RDKNOTIFY_CACHE ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-fast test-pythons test-oslo check bench bench-quick bench-micro bench-docs bench-oslo chaos reliability-docs wheel clean
+.PHONY: help build demo test test-fast test-pythons test-oslo check bench bench-quick bench-micro bench-docs bench-oslo chaos endurance stress rolling reliability-docs wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -79,6 +79,15 @@ bench-oslo: build ## oslo.messaging with its own Kafka driver and with ours; KAF
 
 chaos: build ## random faults against every client for 20 minutes, judged; SECONDS=180 SEED=7 REPLAY=chaos.json
 	@$(BIN)/python -m reliability chaos --seconds $(or $(SECONDS),1200) --seed $(or $(SEED),1) $(if $(REPLAY),--replay $(REPLAY))
+
+endurance: build ## a fixed rate for an hour while members and brokers come and go: nothing grows; MINUTES=5
+	@$(BIN)/python -m reliability endurance --minutes $(or $(MINUTES),60)
+
+stress: build ## twelve senders with small queues, the broker stopped every 20 s, for 3 minutes; SECONDS=60
+	@$(BIN)/python -m reliability stress --seconds $(or $(SECONDS),180)
+
+rolling: build ## three nodes restarted one after the other under load; ROUNDS=1
+	@$(BIN)/python -m reliability rolling --rounds $(or $(ROUNDS),3)
 
 reliability-docs: build ## docs/reliability.md from the figures of the tests and the long runs
 	@$(BIN)/python -m reliability page

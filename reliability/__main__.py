@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from reliability import page
+from reliability import endurance, page, rolling, stress
 from reliability.chaos.command import command as chaos
 
 
@@ -15,6 +15,9 @@ def main() -> None:
 
 main.add_command(page.command)
 main.add_command(chaos)
+main.add_command(endurance.command)
+main.add_command(stress.command)
+main.add_command(rolling.command)
 
 if __name__ == "__main__":
     main()

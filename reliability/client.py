@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from rdknotify import Consumer, Listener, Notifier, Outcome
+from rdknotify import Consumer, Listener, Notifier, Outcome, Persister, SQLiteSink
 from rdknotify.consumer import Batch
 from rdknotify.envelope import decode
 from rdknotify.errors import CommitFailed, DeliveryError, QueueFull, Timeout
@@ -48,6 +48,8 @@ class Job(msgspec.Struct):
     """The batch in which a member kills itself, after it was handed the records and before it commits; 0: never."""
     pause: float = 0.0
     """Seconds that a member takes for each batch."""
+    database: str = ""
+    """A persister's file."""
     options: dict[str, Any] = {}
 
 
@@ -142,6 +144,11 @@ class Client:
         options: dict[str, Any] = {"settle": "after", "batch_size": job.most} | job.options
         Listener(job.url, [job.topic], [self], pool=job.group, **options).run()
 
+    def persist(self) -> None:
+        job = self.job
+        topic, sink = notification_topic(job.topic, "info"), SQLiteSink(job.database)
+        Persister(job.url, [topic], group=job.group, sink=sink, **job.options).run()
+
     def info(self, notifications: list[dict[str, Any]]) -> None:
         """The listener's endpoint, which is not told offsets."""
         values = [notification["payload"]["n"] for notification in notifications]
@@ -161,8 +168,8 @@ def main(text: str) -> None:
     with Writer(job.history) as history:
         client = Client(job, history)
         signal.signal(signal.SIGTERM, client.end)
-        roles: dict[str, Callable[[], None]] = {"send": client.send, "consume": client.consume, "listen": client.listen}
-        roles[job.role]()
+        roles: list[Callable[[], None]] = [client.send, client.consume, client.listen, client.persist]
+        next(role for role in roles if role.__name__ == job.role)()
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ EXIT_TIMEOUT = 90.0
 """Seconds that a client may take to end in order: a sender waits for its last outcomes."""
 READ_TIMEOUT = 120.0
 """Seconds without a record after which the log is not read further."""
+CALM_TIMEOUT = 120.0
+"""Seconds for the lag to return to 0 when nothing is sent any more."""
 TOLD = "told: "
 """Before a client's line of an error."""
 
@@ -112,27 +116,44 @@ class Crew(Startable):
 
     # -- judging ---------------------------------------------------------------------------------------------
 
-    def judge(self, before: Collection[str] = ()) -> checker.Report:
-        """Read the log and compare the histories with it."""
+    def judge(self, before: Collection[str] = (), databases: Mapping[str, Path] | None = None) -> checker.Report:
+        """Read the log, and the databases of groups that persist, and compare the histories with both."""
         folder = self._folder / "history"
         with checker.Writer(folder / "log.jsonl") as history:
             for logged in read_log(self._kafka.bootstrap_servers, self.topic):
                 history.write(logged)
+            for group, database in (databases or {}).items():
+                for stored in read_database(database, group, self.topic):
+                    history.write(stored)
         return checker.check(checker.load(folder), before)
 
     def events(self) -> Iterator[checker.Event]:
         return checker.load(self._folder / "history")
 
+    def wait_until_committed(self, groups: Iterable[str], timeout: float = CALM_TIMEOUT) -> None:
+        """Wait until the lag of each is 0. Raises LocalKafkaError at the deadline (seconds)."""
+        for group in groups:
+
+            def done(group: str = group) -> bool | None:
+                self.check_running()
+                return self.lag(group) == 0 or None
+
+            until(done, timeout, f"the lag of {group} did not return to 0")
+
     def lag(self, group: str) -> int:
-        """How many records the group has not committed."""
+        """How many records the group has not committed; what it has is noted for the checker."""
         outsider = core.Consumer({"bootstrap.servers": self._kafka.bootstrap_servers, "group.id": group})
         try:
             partitions = [(self.topic, number) for number in outsider.metadata(self.topic, 10)["topics"][self.topic]]
             committed = outsider.committed(partitions, 10)
+            at = time.monotonic()
             ends = outsider.offsets_for_times([(*partition, -1) for partition in partitions], 10)
-            return sum(ends[partition] - (committed[partition] or 0) for partition in partitions)
         finally:
             outsider.shut()
+        with checker.Writer(self._folder / "history" / "commits.jsonl") as history:
+            for (topic, number), offset in committed.items():
+                history.write(checker.Commit(at, group, topic, number, offset or 0))
+        return sum(ends[partition] - (committed[partition] or 0) for partition in partitions)
 
 
 def read_log(bootstrap: str, topic: str) -> Iterator[checker.Logged]:
@@ -170,6 +191,18 @@ def _read_partition(consumer: Consumer, topic: str, partition: int, end: int) ->
     return found
 
 
+def read_database(path: Path, group: str, topic: str) -> Iterator[checker.Stored]:
+    """All that persisters have stored, partition by partition."""
+    with closing(sqlite3.connect(path)) as database:
+        partitions = [each for (each,) in database.execute("SELECT DISTINCT partition FROM notifications")]
+        for partition in partitions:
+            query = 'SELECT "offset", payload FROM notifications WHERE partition = ? ORDER BY "offset"'
+            rows = database.execute(query, (partition,))
+            pairs = [(offset, orjson.loads(payload)["n"]) for offset, payload in rows]
+            found = checker.runs([offset for offset, _ in pairs], [number for _, number in pairs])
+            yield checker.Stored(group, topic, partition, found)
+
+
 def longest_wait(events: Iterator[checker.Event], group: str) -> float:
     """Seconds: the longest that a record waited from being sent until a member of the group was first handed it."""
     sent: dict[int, float] = {}
@@ -183,8 +216,3 @@ def longest_wait(events: Iterator[checker.Event], group: str) -> float:
                 for number in range(first, first + count):
                     seen[number] = min(event.at, seen.get(number, event.at))
     return max(seen[number] - sent[number] for number in seen.keys() & sent.keys())
-
-
-def wait_for(condition: Callable[[], object], timeout: float, failure: str) -> None:
-    """Wait for something that is about to happen. Raises LocalKafkaError at the deadline (seconds)."""
-    until(lambda: True if condition() else None, timeout, failure)

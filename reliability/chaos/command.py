@@ -43,7 +43,6 @@ class ChaosReport(Report):
     seed: int = 0
     length: float = 0
     plan: list[Planned] = field(default_factory=list)
-    faults: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
 

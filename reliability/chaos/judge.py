@@ -69,7 +69,7 @@ class Course:
 
 
 def judge(report: Report, history: Path, seconds: float, problems: list[str]) -> list[str]:
-    """Add all figures to the report; returns what went wrong, in words."""
+    """Add all figures to the report; returns what happened and what went wrong, in words."""
     course = Course().follow(checker.load(history))
     found = checker.check(checker.load(history), before=[BEFORE])
     share = seconds / TARGET_SECONDS
@@ -81,7 +81,7 @@ def judge(report: Report, history: Path, seconds: float, problems: list[str]) ->
     report.figure("clients that ended or hung by themselves, faults that could not be done", len(problems), at_most=0)
     for outcome in Outcome:
         report.figure(f"records whose outcome was {outcome.name}", course.outcomes[outcome.value])
-    return [*problems, *map(str, found.anomalies), *_words(found)]
+    return [_kinds(course.faults), *problems, *map(str, found.anomalies), *_repeats_told(found)]
 
 
 def _integrity(report: Report, found: checker.Report, course: Course) -> None:
@@ -122,7 +122,13 @@ def _recovery(report: Report, course: Course) -> None:
         report.figure(f"from a fault's end to progress, {name}", round(waited, 3), "s", at_most=most)
 
 
-def _words(found: checker.Report) -> list[str]:
+def _kinds(faults: Iterable[Fault]) -> str:
+    """How many faults there were of each kind."""
+    counts = Counter(f"{fault.kind} {fault.target.rstrip('-0123456789 ')}" for fault in faults)
+    return "faults: " + ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
+
+
+def _repeats_told(found: checker.Report) -> list[str]:
     return [
         f"{group}: {reading.repeated} again, {reading.largest_repeat} at once after {reading.largest_at}"
         for group, reading in found.readings.items()

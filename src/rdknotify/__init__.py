@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         QueueFull,
         RdNotifyError,
         Timeout,
+        TokenError,
     )
     from rdknotify.listener import Listener
     from rdknotify.notifier import Notifier
@@ -77,6 +78,7 @@ __all__ = [
     "ShareConsumer",
     "Sink",
     "Timeout",
+    "TokenError",
     "TopicPartition",
     "TransportURL",
     "features",

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import ClassVar, Protocol, TypeVar
 
 from rdknotify import _rdknotify as core
-from rdknotify import events, green
-from rdknotify.errors import AuthenticationError, KafkaError, RdNotifyError
+from rdknotify import events, green, renewal
+from rdknotify.errors import AuthenticationError, ConfigError, KafkaError, RdNotifyError
 from rdknotify.options import Settings
 from rdknotify.trouble import REFUSALS, Trouble
 
@@ -27,6 +27,7 @@ __all__ = [
     "deadline_after",
     "open_clients",
     "remaining",
+    "set_credentials",
 ]
 
 TIMED_OUT = -185
@@ -93,6 +94,7 @@ def admit(client: OpenClient, handle: core.Client, settings: Settings) -> None:
 
     Raises what :func:`connect` raises, unless ``connect_timeout`` is None.
     """
+    renewal.keep(client.events, handle, settings)
     events.watch(client)
     timeout = settings.values["connect_timeout"]
     if timeout is not None:
@@ -114,9 +116,9 @@ def connect(client: events.EventSource, handle: core.Client, timeout: float, ser
         events.forward(client)
         obstacle = client.events.obstacle
         if obstacle is not None and obstacle.is_refusal:
-            raise _refused(obstacle, servers)
+            raise _refused(obstacle, servers) from client.events.cause
         if not remaining(deadline):
-            raise _unreachable(obstacle or client.events.last, timeout, servers)
+            raise _unreachable(obstacle or client.events.last, client.events.waits_for, timeout, servers)
 
 
 def check_accepted(client: events.EventSource, handle: core.Client) -> None:
@@ -132,10 +134,18 @@ def check_accepted(client: events.EventSource, handle: core.Client) -> None:
     if obstacle is None or handle.accepted:
         return
     if obstacle.is_refusal:
-        raise _refused(obstacle, "the cluster")
+        raise _refused(obstacle, "the cluster") from client.events.cause
     if time.monotonic() - obstacle.when > _PATIENCE:
         client.events.obstacle = None  # so that it is raised once each time that librdkafka tells it
         raise core.kafka_error(TIMED_OUT, f"no Kafka was found so far: {obstacle}")
+
+
+def set_credentials(client: events.EventSource, handle: core.Client, username: str, password: str) -> None:
+    """New ones for the client's next connections. Raises ConfigError for what cannot be credentials."""
+    if not username or not password or "\0" in username + password:
+        raise ConfigError("credentials: a user name and a password are needed, without NUL characters")
+    core.Client.set_credentials(handle, username, password)
+    client.events.obstacle = None
 
 
 def _refused(trouble: Trouble, by: str) -> KafkaError:
@@ -143,8 +153,8 @@ def _refused(trouble: Trouble, by: str) -> KafkaError:
     return AuthenticationError(REFUSALS[name], name, f"{by} refused the connection: {trouble}")
 
 
-def _unreachable(trouble: Trouble | None, timeout: float, servers: str) -> KafkaError:
-    reason = trouble or Trouble("", "no answer")
+def _unreachable(trouble: Trouble | None, waits_for: str, timeout: float, servers: str) -> KafkaError:
+    reason = waits_for or trouble or Trouble("", "no answer")
     return core.kafka_error(TIMED_OUT, f"no Kafka at {servers} within connect_timeout={timeout:g} s: {reason}")
 
 

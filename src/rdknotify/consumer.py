@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from rdknotify import _rdknotify as core
 from rdknotify import green, shapes
-from rdknotify.client import Closing, admit, check_accepted, deadline_after, remaining
+from rdknotify.client import Closing, admit, check_accepted, deadline_after, remaining, set_credentials
 from rdknotify.errors import ClosedError, CommitFailed, ConfigError, KafkaError
 from rdknotify.events import ClientEvents, logger
 from rdknotify.options import resolve
@@ -49,16 +49,8 @@ _CREATION_WAIT = 2.0
 # Outages are told by librdkafka's error events; here they need no second word.
 _PASSING = frozenset({"_PARTITION_EOF", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT"})
 _NOT_YET = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "LEADER_NOT_AVAILABLE"})
-_REGROUPING = frozenset(
-    {
-        "REBALANCE_IN_PROGRESS",
-        "ILLEGAL_GENERATION",
-        "UNKNOWN_MEMBER_ID",
-        "STALE_MEMBER_EPOCH",
-        "FENCED_MEMBER_EPOCH",
-        "_ASSIGNMENT_LOST",
-    }
-)
+_REGROUPING = frozenset({"REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "_ASSIGNMENT_LOST"})
+_REGROUPING |= {"STALE_MEMBER_EPOCH", "FENCED_MEMBER_EPOCH"}
 
 
 class Batch(core.Batch):
@@ -192,6 +184,10 @@ class Consumer(Closing):
     def take_events(self) -> list[shapes.Event]:
         """librdkafka's events, for the forwarding to :mod:`logging`."""
         return self._core.take_events()
+
+    def set_credentials(self, username: str, password: str) -> None:
+        """As :meth:`Producer.set_credentials <rdknotify.Producer.set_credentials>`."""
+        set_credentials(self, self._core, username, password)
 
     # -- records --------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@
     ├── ConfigError (ValueError)            an option, URL, topic name or argument is wrong
     ├── ClosedError                         used after close(), or in a forked child
     ├── EnvelopeError (ValueError)          a value is not a notification envelope
+    ├── TokenError                          there is no OAuth token to be had
     ├── DeliveryError                       notifications were not delivered, found by a flush
     ├── PartialDeliveryError                some records of one batch were not delivered
     └── KafkaError                          Kafka or librdkafka said no: code, name, reason, fatal, retriable
@@ -35,6 +36,7 @@ __all__ = [
     "QueueFull",
     "RdNotifyError",
     "Timeout",
+    "TokenError",
 ]
 
 
@@ -52,6 +54,10 @@ class ClosedError(RdNotifyError):
 
 class EnvelopeError(RdNotifyError, ValueError):
     """A record's value is not a notification envelope (a *poison record*)."""
+
+
+class TokenError(RdNotifyError):
+    """There is no OAuth token to be had; the text says from where and why. The cause of an AuthenticationError."""
 
 
 class KafkaError(RdNotifyError):

@@ -77,6 +77,12 @@ class ClientEvents:
         """The latest of ``troubles``."""
         self.token_wanted: Callable[[], object] = bool
         """Called when librdkafka wants a new OAuth token; must not wait."""
+        self.waits_for = ""
+        """What of the application librdkafka waits for, in words."""
+        self.cause: BaseException | None = None
+        """What the application's own part in an obstacle raised."""
+        self.kept: Any = None
+        """What looks after the client's credentials; ticks are held weakly."""
         self._certificates = Certificates()
         self._lock = threading.Lock()
         self._recent: deque[Trouble] = deque(maxlen=_RECENT_TROUBLES)
@@ -162,6 +168,8 @@ class ClientEvents:
     def recent(self) -> str:
         """What went wrong last, for the text of a timeout: empty, or a clause that begins with a semicolon."""
         last = self.last
+        if self.waits_for:
+            return f"; {self.waits_for}"
         if last is None or time.monotonic() - last.when > _RECENT:
             return ""
         return f"; {time.monotonic() - last.when:.0f} s before: {last}"

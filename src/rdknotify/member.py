@@ -7,20 +7,21 @@ from collections.abc import Sequence
 
 from rdknotify import shapes
 from rdknotify.consumer import Batch, Consumer
-from rdknotify.errors import AuthorizationError, KafkaError
+from rdknotify.errors import AuthenticationError, AuthorizationError, KafkaError
 from rdknotify.events import REPEAT_INTERVAL, logger
 
 __all__ = ["Member"]
 
+_REFUSALS = (AuthorizationError, AuthenticationError)
 _PROBATION = 5.0
 """Seconds with partitions after which a right that is missing was taken away, and not forgotten to be given."""
 
 
 class Member(Consumer):
-    """A consumer of a service. Rights that it had and loses end nothing, as an outage of the brokers does not.
+    """A consumer of a service. Rights that it had and loses, and a password that is no longer good, end nothing.
 
     Until it has received something, or has had partitions for some seconds, it raises what it may not do; from then on
-    it logs that as an error and goes on when the right is given back. As Consumer otherwise.
+    it logs that as an error and goes on as soon as it may. As Consumer otherwise.
     """
 
     _joined: float | None = None
@@ -31,13 +32,13 @@ class Member(Consumer):
         super().__init__(*args, **options)  # type: ignore[arg-type]
 
     def waits_for(self, error: KafkaError) -> bool:
-        """Whether it is a right that was taken away; then it is logged, once in a while."""
-        if not isinstance(error, AuthorizationError) or error.fatal or not self._has_worked():
+        """Whether it is something that we might do before; then it is logged, once in a while."""
+        if not isinstance(error, _REFUSALS) or error.fatal or not self._has_worked():
             return False
         now = time.monotonic()
         if now - self._reported.get(str(error), -REPEAT_INTERVAL) >= REPEAT_INTERVAL:
             self._reported[str(error)] = now
-            logger.error("%s: %s; no record is lost, it goes on as soon as that is allowed again", self.name, error)
+            logger.error("%s: %s; no record is lost, it goes on as soon as it may", self.name, error)
         return True
 
     def _has_worked(self) -> bool:

@@ -160,6 +160,10 @@ class Notifier(Closing):
         self._ledger.settle()
         return parts[0] if len(parts) == 1 else MergedDelivery(parts)
 
+    def set_credentials(self, username: str, password: str) -> None:
+        """As :meth:`Producer.set_credentials <rdknotify.Producer.set_credentials>`."""
+        self._producer.set_credentials(username, password)
+
     def flush(self, timeout: float | None = None) -> None:
         """Wait at most ``timeout`` seconds until the outcome of everything sent so far is known.
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 Role: TypeAlias = Literal["producer", "consumer", "share consumer", "listener", "driver"]
-Value: TypeAlias = str | int | float | bool | Mapping[str, Any] | None
+Value: TypeAlias = str | int | float | bool | Mapping[str, Any] | Callable[[], Any] | None
 
 CLIENTS: tuple[Role, ...] = ("producer", "consumer", "share consumer")
 _PRODUCER: tuple[Role, ...] = ("producer",)
@@ -41,10 +41,12 @@ class Option:
     """One option, as declared in :data:`OPTIONS`.
 
     Attributes:
-        type: ``str``, ``int``, ``float``, ``bool`` or ``dict``; text is converted to numbers and truth.
+        type: ``str``, ``int``, ``float``, ``bool``, ``dict`` or ``Callable`` (only for programs); text is converted to
+            numbers and truth.
         default: None means unset, or what ``help`` says.
         unit: seconds, bytes or records; empty for a pure number or text.
         property: the librdkafka property that it sets, in milliseconds where that ends in ``.ms``.
+        pem: the property that it sets instead when its value is no file but PEM text.
         oslo: its name in ``[oslo_messaging_kafka]``, accepted everywhere; the same one unless given.
         oslo_default: its default in the driver of oslo.messaging, where its group, or rdknotify, has another.
         older: spellings that are accepted with a DeprecationWarning.
@@ -53,12 +55,13 @@ class Option:
     """
 
     name: str
-    type: type[str | int | float | bool | dict[str, Any]]
+    type: Any
     default: Value
     help: str
     roles: tuple[Role, ...] = CLIENTS
     unit: str = ""
     property: str | None = None
+    pem: str | None = None
     oslo: str = ""
     oslo_default: Value = None
     older: tuple[str, ...] = ()
@@ -92,21 +95,47 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         name="ssl_cafile", older=("ssl_ca_file",), type=str, default=None,
-        property="ssl.ca.location",
+        property="ssl.ca.location", pem="ssl.ca.pem",
         help="The CA certificates that brokers are checked against: a PEM file, or its text. Unset: SSL_CERT_FILE "
         "or SSL_CERT_DIR of the environment, else the system's.",
     ),
     Option(
         name="ssl_client_cert_file", type=str, default=None,
-        property="ssl.certificate.location", help="PEM file of the client's certificate.",
+        property="ssl.certificate.location", pem="ssl.certificate.pem",
+        help="The client's certificate: a PEM file, or its text.",
     ),
     Option(
         name="ssl_client_key_file", type=str, default=None,
-        property="ssl.key.location", help="PEM file of the client's key.",
+        property="ssl.key.location", pem="ssl.key.pem", help="The client's key: a PEM file, or its text.",
     ),
     Option(
         name="ssl_client_key_password", type=str, default=None,
         property="ssl.key.password", help="Password of the client's key.",
+    ),
+    Option(
+        name="credentials_file", type=str, default=None,
+        help="Where user and password stand that the URL does not have: a file with the lines username=... and "
+        "password=..., or a folder with files of these names (a mounted secret). Read again when it changes.",
+    ),
+    Option(
+        name="oauth_token", type=Callable, default=None,
+        help="For OAUTHBEARER: a callable without arguments that returns an OAuthToken, as ClientCredentials (both in "
+        "rdknotify.oauth). Called in a thread of its own, at first and before a token expires.",
+    ),
+    Option(
+        name="oauth_token_url", type=str, default=None,
+        help="For OAUTHBEARER: the token endpoint of an OAuth 2 or OIDC server, asked by the grant client_credentials.",
+    ),
+    Option(name="oauth_client_id", type=str, default=None, help="Who asks at oauth_token_url."),
+    Option(
+        name="oauth_client_secret", type=str, default=None, help="The secret of oauth_client_id.",
+    ),
+    Option(
+        name="oauth_client_secret_file", type=str, default=None,
+        help="In its place, a file with the secret, which is read anew for each token.",
+    ),
+    Option(
+        name="oauth_scope", type=str, default=None, help="Scopes that are asked for at oauth_token_url.",
     ),
     Option(
         name="connect_timeout", type=float, default=5.0, unit="seconds", minimum=0.001, none="do not check",
@@ -267,6 +296,7 @@ DEFAULTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "client.id": ("rdknotify", "the name in the brokers' logs and metrics"),
         "topic.metadata.refresh.interval.ms": ("1000", "new topics and partitions are found within 1 s"),
         "heartbeat.interval.ms": ("500", "a rebalance is noticed within 0.5 s, not 3 (classic protocol only)"),
+        "check.crcs": ("true", "what was damaged on its way or on disk is an error, never a record"),
         "fetch.queue.backoff.ms": ("10", "a full local queue is refilled at once, not after 1 s"),
         "queued.max.messages.kbytes": ("65536", "bounds the memory of records that wait to be polled"),
         "reconnect.backoff.max.ms": ("1000", "a broker that comes back is found within 1 s"),
@@ -288,7 +318,14 @@ FIXED: Mapping[str, Mapping[str, str]] = {
 }
 """librdkafka properties that we set and own: see :data:`OWNED`."""
 
-CREDENTIALS = "credentials stand in the URL: kafka://user:password@host, or TransportURL(username=, password=)"
+CREDENTIALS = (
+    "credentials stand in the URL: kafka://user:password@host, or TransportURL(username=, password=); in the option "
+    "credentials_file; or in RDKNOTIFY_USERNAME and RDKNOTIFY_PASSWORD"
+)
+_OIDC = (
+    "librdkafka is built without its OIDC client: use the options oauth_token_url, oauth_client_id and "
+    "oauth_client_secret, or oauth_token"
+)
 _COMMITS = "offsets are committed explicitly, before or after the work: use commit= or settle="
 _PARTITIONS = "partitions are chosen by rdknotify"
 _OUTCOMES = "every record has an outcome, which is taken from its delivery report"
@@ -296,6 +333,11 @@ OWNED: Mapping[str, str] = {
     "bootstrap.servers": "the brokers stand in the URL",
     "sasl.username": CREDENTIALS,
     "sasl.password": CREDENTIALS,
+    "sasl.oauthbearer.method": _OIDC,
+    "sasl.oauthbearer.client.id": _OIDC,
+    "sasl.oauthbearer.client.secret": _OIDC,
+    "sasl.oauthbearer.token.endpoint.url": _OIDC,
+    "sasl.oauthbearer.scope": _OIDC,
     "group.id": "use group=, pool= or the option consumer_group",
     "auto.offset.reset": "use start=",
     "enable.auto.commit": _COMMITS,
@@ -352,6 +394,11 @@ def markdown() -> Iterator[str]:
         "`config`, the URL. The column *oslo* has the name in `[oslo_messaging_kafka]`, which is accepted "
         "everywhere as well."
     )
+    yield ""
+    yield (
+        "User and password come from the URL, else from `credentials_file`, else from the environment: "
+        "`RDKNOTIFY_USERNAME` and `RDKNOTIFY_PASSWORD`. A password is used only with the user it belongs to."
+    )
     sections = (
         ("Connection", CLIENTS),
         ("Sending", _PRODUCER),
@@ -407,7 +454,7 @@ def _markdown_row(option: Option) -> tuple[str, ...]:
         default,
         text,
         f"`{option.property}`" if option.property else "",
-        "" if option.instead or option.roles == _SHARE else f"`{option.oslo}`",
+        "" if option.instead or option.roles == _SHARE or option.type is Callable else f"`{option.oslo}`",
     )
 
 

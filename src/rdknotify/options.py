@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
+from rdknotify import credentials
 from rdknotify.errors import ConfigError
 from rdknotify.option_table import (
     ALIASES,
@@ -38,13 +39,15 @@ _BY_NAME: Mapping[str, Option] = {
     spelling: option for option in OPTIONS for spelling in (option.name, option.oslo, *option.older)
 }
 _BY_PROPERTY: Mapping[str, Option] = {option.property: option for option in OPTIONS if option.property}
-_KINDS: Mapping[type, str] = {
+_KINDS: Mapping[Any, str] = {
     str: "text",
     int: "a whole number",
     float: "a number",
     bool: "true or false",
     dict: "a mapping of librdkafka properties",
+    Callable: "a callable (where only text can be given, use oauth_token_url)",
 }
+_UNSECURED = "enable.sasl.oauthbearer.unsecure.jwt"
 _WORDS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 
 
@@ -64,8 +67,8 @@ class Settings:
     conf: dict[str, str]
 
     def __repr__(self) -> str:
-        conf = {name: HIDDEN if is_secret(name) else value for name, value in self.conf.items()}
-        values = {name: HIDDEN if is_secret(name) and value else value for name, value in self.values.items()}
+        conf = {name: HIDDEN if is_secret(name, value) else value for name, value in self.conf.items()}
+        values = {name: HIDDEN if is_secret(name, value) and value else value for name, value in self.values.items()}
         return f"Settings(url={self.url!r}, role={self.role!r}, values={values}, conf={conf})"
 
 
@@ -93,12 +96,18 @@ def resolve(
     values = {each.name: chosen.get(each.name, each.default) for each in OPTIONS if role in each.roles}
     if role not in CLIENTS:
         return Settings(url, role, MappingProxyType(values), {})
-    values["security_protocol"] = _security_protocol(values, url, passed)
+    file = values["credentials_file"]
+    identity = credentials.find(url, None if file is None else str(file))
+    values["security_protocol"] = _security_protocol(values, identity, passed)
+    _check_sasl(values, identity, passed)
     _check_times(values)
     _warn_of_no_effect(values, url)
     _warn_of_trust(values, passed)
     shown = {each.name: values[each.name] for each in OPTIONS if each.name in values and not each.instead}
-    return Settings(url, role, MappingProxyType(shown), _conf(values, url, role, passed))
+    conf = _conf(values, role, passed) | {"bootstrap.servers": url.bootstrap_servers}
+    if str(values["security_protocol"]).startswith("SASL") and identity.username is not None:
+        conf |= {"sasl.username": identity.username, "sasl.password": identity.password or ""}
+    return Settings(url, role, MappingProxyType(shown), conf)
 
 
 def for_role(options: Mapping[str, Any], role: Role) -> dict[str, Any]:
@@ -170,7 +179,7 @@ class _Read:
 
 def _convert(option: Option, value: Any, label: str, milliseconds: bool = False) -> Value:
     """The value as the option's type, checked; None where it is not set."""
-    given = f"{label}={HIDDEN if is_secret(option.name) else repr(value)}"
+    given = f"{label}={HIDDEN if is_secret(option.name, value) else repr(value)}"
     if value is None or (value == "" and (option.type is str or option.none)):
         return None if option.none else option.default
     try:
@@ -192,7 +201,12 @@ def _convert(option: Option, value: Any, label: str, milliseconds: bool = False)
     return converted
 
 
-def _typed(kind: type[Any], value: Any) -> Value:
+def _typed(kind: Any, value: Any) -> Value:
+    if kind is Callable:
+        if not callable(value):
+            raise TypeError(value)
+        function: Callable[[], Any] = value
+        return function
     if kind is bool:
         return _WORDS[str(value).strip().lower()]
     if kind is dict:
@@ -227,26 +241,44 @@ def _property_text(option: Option, value: Any) -> str:
     return str(milliseconds if option.property == "linger.ms" and milliseconds != whole else whole)
 
 
-def _security_protocol(values: Mapping[str, Value], url: TransportURL, passed: Mapping[str, str]) -> str:
+def _security_protocol(
+    values: Mapping[str, Value], identity: credentials.Credentials, passed: Mapping[str, str]
+) -> str:
     """The protocol that is given or follows from what is given; raises ConfigError for what cannot work."""
     protocol, ssl = values["security_protocol"], values["ssl"]
     if protocol is None:
         tls = _ssl_options(values) or any(name.startswith("ssl.") for name in passed) if ssl is None else ssl
-        protocol = ("SASL_" if url.username else "") + ("SSL" if tls else "PLAINTEXT")
+        sasl = identity.username or values["sasl_mechanism"] == "OAUTHBEARER"
+        protocol = ("SASL_" if sasl else "") + ("SSL" if tls else "PLAINTEXT")
     elif ssl is not None and ssl != str(protocol).endswith("SSL"):
         raise ConfigError(f"option ssl={ssl} contradicts security_protocol={protocol}: leave ssl out")
-    mechanism = str(values["sasl_mechanism"])
-    needs_password = mechanism == "PLAIN" or mechanism.startswith("SCRAM")
-    if str(protocol).startswith("SASL") and needs_password and (not url.username or url.password is None):
-        missing = "password" if url.username else "user name and password"
-        raise ConfigError(
-            f"option security_protocol={protocol}: sasl_mechanism {mechanism} needs a {missing}: {CREDENTIALS}"
-        )
     certificate, key = "ssl_client_cert_file", "ssl_client_key_file"
     for one, other, instead in ((key, certificate, "ssl.certificate.pem"), (certificate, key, "ssl.key.pem")):
         if values[one] and not values[other] and instead not in passed:
             raise ConfigError(f"option {one}: certificate and key belong together; give {other} too")
     return str(protocol)
+
+
+def _check_sasl(values: Mapping[str, Value], identity: credentials.Credentials, passed: Mapping[str, str]) -> None:
+    """Raises ConfigError where the mechanism misses something."""
+    protocol, mechanism = str(values["security_protocol"]), str(values["sasl_mechanism"])
+    if not protocol.startswith("SASL"):
+        return
+    needs_password = mechanism == "PLAIN" or mechanism.startswith("SCRAM")
+    if needs_password and (not identity.username or identity.password is None):
+        missing = "password" if identity.username else "user name and password"
+        raise ConfigError(
+            f"option security_protocol={protocol}: sasl_mechanism {mechanism} needs a {missing}: {CREDENTIALS}"
+        )
+    if mechanism != "OAUTHBEARER" or values["oauth_token"] or _UNSECURED in passed:
+        return
+    if not values["oauth_token_url"]:
+        raise ConfigError(
+            "option sasl_mechanism=OAUTHBEARER: it needs oauth_token, a callable, or oauth_token_url, oauth_client_id "
+            "and oauth_client_secret"
+        )
+    if not values["oauth_client_id"] or not (values["oauth_client_secret"] or values["oauth_client_secret_file"]):
+        raise ConfigError("option oauth_token_url: it needs oauth_client_id, and oauth_client_secret or its file, too")
 
 
 def _check_times(values: Mapping[str, Any]) -> None:
@@ -265,6 +297,12 @@ def _warn_of_no_effect(values: Mapping[str, Value], url: TransportURL) -> None:
     protocol = str(values["security_protocol"])
     if url.username and not protocol.startswith("SASL"):
         _warn(f"the URL's credentials are not used: security_protocol={protocol}; SASL_{protocol} uses them")
+    if (unused := [name for name in values if name.startswith("oauth_") and values[name]]) and not (
+        protocol.startswith("SASL") and values["sasl_mechanism"] == "OAUTHBEARER"
+    ):
+        _warn(f"{', '.join(unused)} not used: that takes sasl_mechanism=OAUTHBEARER")
+    if values["credentials_file"] and url.password is not None:
+        _warn("credentials_file not used: the URL has a password, which comes first")
     if (unused := _ssl_options(values)) and not protocol.endswith("SSL"):
         _warn(f"{', '.join(unused)} not used: security_protocol={protocol} does not encrypt")
     if values.get("enable_auto_commit"):
@@ -273,6 +311,8 @@ def _warn_of_no_effect(values: Mapping[str, Value], url: TransportURL) -> None:
 
 def _warn_of_trust(values: Mapping[str, Value], passed: Mapping[str, str]) -> None:
     protocol = values["security_protocol"]
+    if protocol == "SASL_PLAINTEXT" and values["sasl_mechanism"] == "OAUTHBEARER" and _UNSECURED not in passed:
+        _warn("sasl_mechanism OAUTHBEARER sends the token in the clear: use security_protocol=SASL_SSL")
     if protocol == "SASL_PLAINTEXT" and values["sasl_mechanism"] == "PLAIN":
         _warn("sasl_mechanism PLAIN sends the password in the clear: use security_protocol=SASL_SSL, or SCRAM-SHA-512")
     if not str(protocol).endswith("SSL"):
@@ -289,12 +329,13 @@ def _warn(text: str) -> None:
     warnings.warn(text, UserWarning, stacklevel=4)
 
 
-def _conf(values: Mapping[str, Value], url: TransportURL, role: Role, passed: Mapping[str, str]) -> dict[str, str]:
+def _conf(values: Mapping[str, Value], role: Role, passed: Mapping[str, str]) -> dict[str, str]:
     conf = {name: value for name, (value, _) in DEFAULTS[role].items()}
     for option in OPTIONS:
         value = values.get(option.name)
         if option.property and value is not None:
-            conf[option.property] = _property_text(option, value)
+            text = _property_text(option, value)
+            conf[option.pem if option.pem and text.lstrip().startswith("-----BEGIN") else option.property] = text
     if values.get("group_protocol") == "consumer":
         # Brokers decide on these there, and librdkafka refuses the properties.
         del conf["partition.assignment.strategy"]
@@ -306,12 +347,8 @@ def _conf(values: Mapping[str, Value], url: TransportURL, role: Role, passed: Ma
         conf["max.poll.records"] = str(values["max_poll_records"])
     conf |= passed
     conf |= FIXED[role]
-    conf["bootstrap.servers"] = url.bootstrap_servers
     if not str(values["security_protocol"]).startswith("SASL"):
         del conf["sasl.mechanism"]
-    elif url.username is not None:
-        conf["sasl.username"] = url.username
-        conf["sasl.password"] = url.password or ""
     return conf
 
 
@@ -320,8 +357,6 @@ def _trust(authorities: Value, conf: dict[str, str], passed: Mapping[str, str]) 
     if authorities is None and "ssl.ca.pem" not in passed:
         # librdkafka would ask its OpenSSL alone, which may have been built for another distribution's layout.
         conf["ssl.ca.location"] = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "probe"
-    elif str(authorities).lstrip().startswith("-----BEGIN"):
-        conf["ssl.ca.pem"] = conf.pop("ssl.ca.location")
 
 
 def _hint(name: object) -> str:

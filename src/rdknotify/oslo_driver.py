@@ -42,6 +42,8 @@ ATTEMPT_WAIT = 0.5
 """Seconds that one attempt waits for room in a full queue."""
 SETTLE_EVERY = 32
 """Notifications between two looks at what became of earlier ones; the thread of events looks as well."""
+CHECK_EVERY = 0.5
+"""Seconds between two looks at whether the cluster refuses us, while a sender waits for its answer."""
 FIRST_WAIT = 0.5
 """Seconds that the first notification of a process waits for a broker."""
 
@@ -70,9 +72,11 @@ def _oslo_option(option: Option) -> cfg.Opt:
 
 _THEIRS: Sequence[cfg.Opt] = kafka_options.KAFKA_OPTS
 _TAKEN: Mapping[str, Option] = {
-    option.oslo: option for option in OPTIONS if not option.instead and {*_ROLES} & {*option.roles}
+    option.oslo: option
+    for option in OPTIONS
+    if not option.instead and option.type is not Callable and {*_ROLES} & {*option.roles}
 }
-"""What the driver heeds, by its name in the group."""
+"""What the driver heeds, by its name in the group; a callable cannot be written into a file."""
 _OURS: Sequence[cfg.Opt] = [
     _oslo_option(option) for name, option in _TAKEN.items() if name not in {opt.dest for opt in _THEIRS}
 ]
@@ -82,7 +86,7 @@ _DEFAULTS: Mapping[str, Any] = {each.oslo: each.oslo_default for each in OPTIONS
 
 for _opt in _THEIRS:
     # Theirs do not say so: a service that logs its options would log the password.
-    _opt.secret = _opt.secret or is_secret(_opt.dest)
+    _opt.secret = _opt.secret or is_secret(_opt.dest) or _opt.dest == "ssl_client_key_file"  # it may be the key itself
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
@@ -169,6 +173,8 @@ class _Sender:
         """Enqueue; with ``wait`` raise MessageDeliveryFailure unless the broker has it. Raises a fatal KafkaError."""
         message_id, event_type = message.get("message_id", ""), message.get("event_type", "")
         try:
+            if wait:
+                self._producer.check_accepted()  # before anything is queued
             try:
                 delivery = self._send(topic, value, key, timeout=0.0)
             except QueueFull:
@@ -186,7 +192,13 @@ class _Sender:
             if not len(pending) % SETTLE_EVERY:
                 self._ledger.settle()
             return
-        green.wait(delivery)  # ends: delivery_timeout bounds every outcome
+        while not green.wait(delivery, CHECK_EVERY):  # ends: delivery_timeout bounds every outcome
+            try:
+                self._producer.check_accepted()
+            except KafkaError as error:
+                self._ledger.pending.append((delivery, topic, message_id, event_type))
+                text = f"{error}; it stays queued, and is sent if that passes within delivery_timeout"
+                raise _failure(message_id, event_type, topic, text) from error
         for failure in delivery.result(0).failures:
             self._ledger.failed += 1
             raise _failure(message_id, event_type, topic, f"{failure.outcome.name}, {failure.error}") from failure.error

@@ -52,8 +52,8 @@ PATIENCE = 5.0
 HOOK_TIME = 30.0
 """Seconds that a partition may take to come or to go, in which the group waits for us."""
 
-TOPIC_ID_TIMEOUT = 2.0
-"""Seconds to ask the cluster for the ids of topics; without them, fewer topics made anew are noticed."""
+TOPIC_ID_INTERVAL, TOPIC_ID_TIMEOUT = 1.0, 2.0
+"""Seconds after which a store asks the cluster anew for the ids of its topics, and how long; ids cost it 1 or 2 ms."""
 
 CLOSE_TIMEOUT = 2.0
 """Seconds that the end waits for a sink that does not answer."""
@@ -147,6 +147,8 @@ class Persister(Service):
         self._reached: dict[Partition, int] = {}
         """The offset after what was received or stored of each partition: a topic that goes back is another one."""
         self._topic_ids: dict[str, str] = {}
+        self._asked: dict[str, float] = {}
+        """When, for the id of each topic (monotonic)."""
         self._paused: set[TopicPartition] = set()
         self._consumer: Member | None = None
         self._opened = False
@@ -262,7 +264,6 @@ class Persister(Service):
     # -- hooks of the consumer, inside its poll: nothing polls meanwhile, so they end in time ---------------------
 
     def _on_assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int] | None:
-        self._ask_topic_ids({partition.topic for partition in partitions})
         try:
             answer = self._ask_held(partitions)
             if not done(answer, self._hook_time):
@@ -295,14 +296,6 @@ class Persister(Service):
         return under_way or not self._hand.positions.keys().isdisjoint(partitions)
 
     # -- where to begin --------------------------------------------------------------------------------------
-
-    def _ask_topic_ids(self, topics: Collection[str]) -> None:
-        assert self._consumer is not None
-        try:
-            self._topic_ids |= self._consumer.topic_ids(sorted(topics), TOPIC_ID_TIMEOUT)
-        except KafkaError as error:
-            log.info("group %s: the ids of the topics are not known: %s", self.group, error)
-            self._topic_ids = {topic: known for topic, known in self._topic_ids.items() if topic not in topics}
 
     def _ask_held(self, partitions: Collection[TopicPartition]) -> Future[Mapping[TopicPartition, int]]:
         assert self._aside is not None
@@ -407,12 +400,25 @@ class Persister(Service):
 
     def _begin_store(self) -> None:
         assert self._aside is not None
+        self._ask_topic_ids({topic for topic, _ in self._hand.positions})
         hand, self._hand = self._hand, InHand()
         spans = {
             TopicPartition(*key): Span(self._held.get(key), position[2], self._topic_ids.get(key[0]))
             for key, position in hand.positions.items()
         }
         self._storing = Storing(hand, self._aside.call(self._storer.store, hand, spans))
+
+    def _ask_topic_ids(self, topics: Collection[str]) -> None:
+        """After their records came: were they another topic's, of the same name, that one is told of now."""
+        assert self._consumer is not None
+        now = time.monotonic()
+        due = [topic for topic in topics if now - self._asked.get(topic, -math.inf) >= TOPIC_ID_INTERVAL]
+        if due:
+            self._asked.update(dict.fromkeys(due, now))
+            try:
+                self._topic_ids |= self._consumer.topic_ids(due, min(TOPIC_ID_TIMEOUT, self._patience))
+            except KafkaError as error:
+                log.info("group %s: the ids of the topics are not known: %s", self.group, error)
 
     def _end_store(self, storing: Storing) -> None:
         """Take note of what was stored; what was not is in hand again, and what kept it from being stored raised."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from rdknotify import _rdknotify as core
 from rdknotify import green, topics
-from rdknotify.client import TIMED_OUT, Closing, admit, check_accepted, deadline_after, remaining
+from rdknotify.client import TIMED_OUT, Closing, admit, check_accepted, deadline_after, remaining, set_credentials
 from rdknotify.errors import AuthenticationError, KafkaError, QueueFull, Timeout
 from rdknotify.events import ClientEvents, logger
 from rdknotify.isolation import isolate, maybe_innocent
@@ -137,6 +137,13 @@ class Producer(Closing, core.Producer):
         """Another producer with our settings, but for some properties; its cluster is known to answer."""
         values = {**self._settings.values, "connect_timeout": None}
         return Producer(replace(self._settings, values=values, conf={**self._settings.conf, **conf}))
+
+    def set_credentials(self, username: str, password: str) -> None:
+        """Authenticate with these from now on: new connections do, and those that must authenticate again (KIP-368).
+
+        For SASL PLAIN and SCRAM. Connections that are there stay. Raises ConfigError.
+        """
+        set_credentials(self, self, username, password)
 
     def metadata(self, topic: str | None = None, timeout: float = 5.0) -> dict[str, Any]:
         """The cluster's brokers, topics and leaders, as the core's."""

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 from rdknotify import _rdknotify as core
 from rdknotify import green, shapes
 from rdknotify._rdknotify import Record
-from rdknotify.client import Closing, admit, check_accepted, deadline_after, remaining
+from rdknotify.client import Closing, admit, check_accepted, deadline_after, remaining, set_credentials
 from rdknotify.deadletter import DeadLetterLog, DeadLetters, DeadLetterSink
 from rdknotify.errors import AcknowledgeFailed, AuthorizationError, ClosedError, ConfigError, KafkaError
 from rdknotify.events import ClientEvents, every_tick, logger
@@ -184,6 +184,10 @@ class ShareConsumer(Closing):
     def take_events(self) -> list[shapes.Event]:
         """librdkafka's events, for the forwarding to :mod:`logging`."""
         return self._core.take_events()
+
+    def set_credentials(self, username: str, password: str) -> None:
+        """As :meth:`Producer.set_credentials <rdknotify.Producer.set_credentials>`."""
+        set_credentials(self, self._core, username, password)
 
     def tick(self) -> None:
         """Warn, once a fetch, of records that are held until their lock is about to expire."""

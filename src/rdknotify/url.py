@@ -24,13 +24,15 @@ HIDDEN = "***"
 
 _SHAPE = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://([^/?#]*)(?:/([^?#]*))?(?:\?([^#]*))?(#.*)?", re.DOTALL)
 _HOST_NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9._])?")
-_SECRET = re.compile(r"password|passphrase|secret|token(?!\.endpoint)|pem$|oauthbearer[._]config|^librdkafka$")
+_SECRET = re.compile(
+    r"password|passphrase|secret(?!_file)|token(?!\.endpoint|_url)|pem$|oauthbearer[._]config|^librdkafka$"
+)
 _EXAMPLE = "kafka://host1:9092,host2:9092/virtual_host"
 
 
-def is_secret(name: str) -> bool:
-    """Whether the value of an option or librdkafka property of this name must not be shown."""
-    return _SECRET.search(name) is not None
+def is_secret(name: str, value: object = None) -> bool:
+    """Whether the value of an option or librdkafka property must not be shown, by its name or what it looks like."""
+    return _SECRET.search(name) is not None or (isinstance(value, str) and "PRIVATE KEY" in value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class TransportURL:
         return self._text(self.password, self.query)
 
     def __str__(self) -> str:
-        shown = {name: HIDDEN if is_secret(name) else value for name, value in self.query.items()}
+        shown = {name: HIDDEN if is_secret(name, value) else value for name, value in self.query.items()}
         return self._text(None if self.password is None else HIDDEN, shown)
 
     def __repr__(self) -> str:

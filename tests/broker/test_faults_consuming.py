@@ -18,7 +18,7 @@ from rdknotify import Consumer, Listener, Notifier, Producer
 from rdknotify.errors import CommitFailed
 from rdknotify.testing.checker import Kind
 from rdknotify.topics import dead_letter_topic, notification_topic
-from reliability.crew import Crew, wait_for
+from reliability.crew import Crew
 
 MOST = 100
 INTERVAL = 2.0
@@ -39,7 +39,7 @@ def test_processes_killed_in_mid_batch(kafka, crew: Crew, group: str, figure: Fi
         crew.add("consume", group, most=MOST, die_at=number + 2, options=options).ended(-9)
     last = crew.begun(crew.add("consume", group, most=MOST, options=options))
     sender.leave()
-    wait_for(lambda: crew.lag(group) == 0, SOON, "the lag did not return to 0")
+    crew.wait_until_committed([group])
     last.leave()
     report = crew.judge()
     figure("F11", "records sent", report.sent)

@@ -6,9 +6,10 @@ import itertools
 from typing import Any
 
 from support.figures import Figures
+from support.waiting import until
 
 from rdknotify.testing.checker import Kind, Report
-from reliability.crew import Client, Crew, longest_wait, wait_for
+from reliability.crew import Client, Crew, longest_wait
 
 RATE = 2000
 MOST = 200
@@ -48,8 +49,7 @@ class Groups:
     def finish(self, sender: Client) -> Report:
         """End all in order, when all was committed."""
         sender.leave()
-        for name in self.names.values():
-            wait_for(lambda name=name: self._crew.lag(name) == 0, 60, f"the lag of {name} did not return to 0")
+        self._crew.wait_until_committed(self.names.values())
         self._crew.leave([*itertools.chain.from_iterable(self.members.values())])
         return self._crew.judge()
 
@@ -96,7 +96,7 @@ def test_the_coordinator_is_killed(kafka3, crew: Crew, group: str, figure: Figur
     assert len(kafka3.views()[0].topics["__consumer_offsets"]) == OFFSETS_PARTITIONS
     node = kafka3.leader_of("__consumer_offsets", place)
     kafka3.kill(node)
-    wait_for(lambda: kafka3.leader_of("__consumer_offsets", place) != node, 30, "nobody took over as coordinator")
+    until(lambda: kafka3.leader_of("__consumer_offsets", place) != node, "another node takes over as coordinator", 30)
     report = groups.finish(sender)
     figure("F10", "records sent", report.sent)
     for protocol, name in groups.names.items():

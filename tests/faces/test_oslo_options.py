@@ -21,7 +21,11 @@ from rdknotify.options import Settings
 
 URL = "rdkafka://user:url-secret@broker:9092/"
 SECRETS = ("url-secret", "key-secret", "property-secret")
-OURS = {option.oslo for option in OPTIONS if not option.instead and option.roles != ("share consumer",)}
+OURS = {
+    option.oslo
+    for option in OPTIONS
+    if not option.instead and option.type is not Callable and option.roles != ("share consumer",)
+}
 VALUES: Mapping[str, Any] = {
     "security_protocol": "SASL_SSL",
     "sasl_mechanism": "SCRAM-SHA-256",
@@ -59,6 +63,14 @@ VALUES: Mapping[str, Any] = {
     "notification_key": "publisher_id",
 }
 """A value that is not the default for each option, by its name in the group."""
+OAUTH = {
+    "oauth_token_url": "https://host/token",
+    "oauth_client_id": "billing",
+    "oauth_client_secret": "oauth-secret",
+    "oauth_client_secret_file": "/run/secrets/billing",
+    "oauth_scope": "kafka",
+}
+"""The same for other ways to say who we are."""
 PROPERTIES = {"socket.timeout.ms": "3000", "ssl.keystore.password": "property-secret"}
 LIBRDKAFKA = ",".join(f"{name}:{value}" for name, value in PROPERTIES.items())
 
@@ -84,7 +96,7 @@ def spied(monkeypatch: pytest.MonkeyPatch, *modules: Any) -> dict[str, Settings]
 @pytest.mark.parametrize("source", ["file", "URL"])
 @auto_commit_warns
 def test_every_option_reaches_the_settings(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {*VALUES, "librdkafka"} == OURS
+    assert {*VALUES, *OAUTH, "credentials_file", "librdkafka"} == OURS
     settings = spied(monkeypatch, oslo_driver)
     given = {**VALUES, "librdkafka": LIBRDKAFKA}
     if source == "file":
@@ -99,6 +111,28 @@ def test_every_option_reaches_the_settings(source: str, tmp_path: Path, monkeypa
         conf = settings[role].conf
         assert conf.items() >= PROPERTIES.items()
         assert (conf["sasl.username"], conf["sasl.password"]) == ("user", "url-secret")
+
+
+@pytest.mark.parametrize("source", ["file", "URL"])
+def test_tokens_in_place_of_a_password(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = spied(monkeypatch, oslo_driver)
+    given = {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER", **OAUTH}
+    if source == "file":
+        transport("rdkafka://broker", configuration(tmp_path / "service.conf", **given))
+    else:
+        transport(f"rdkafka://broker?{urlencode(given)}")
+    for role in ("producer", "consumer"):
+        assert settings[role].values.items() >= OAUTH.items()
+        assert "oauth-secret" not in repr(settings[role])
+
+
+def test_a_password_in_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = spied(monkeypatch, oslo_driver)
+    (tmp_path / "password").write_text("file-secret\n")
+    given = {"security_protocol": "SASL_SSL", "credentials_file": str(tmp_path)}
+    transport("rdkafka://nova@broker", configuration(tmp_path / "service.conf", **given))
+    for role in ("producer", "consumer"):
+        assert settings[role].conf.items() >= {"sasl.username": "nova", "sasl.password": "file-secret"}.items()
 
 
 def test_an_option_has_its_default_of_the_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

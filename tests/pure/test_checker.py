@@ -174,6 +174,12 @@ def duplicate_on_the_log(world: World, partition: int, index: int) -> tuple[Kind
     return Kind.DUPLICATE, "log"
 
 
+def duplicate_on_the_log_that_the_sink_left_out(world: World, partition: int, index: int) -> tuple[Kind, str]:
+    duplicate_on_the_log(world, partition, index)
+    del world.stored[partition][-1]
+    return Kind.DUPLICATE, "log"
+
+
 def stored_twice(world: World, partition: int, index: int) -> tuple[Kind, str]:
     world.stored[partition].append(world.stored[partition][index])
     return Kind.DUPLICATE, SINK
@@ -240,6 +246,7 @@ DEFECTS: list[Defect] = [
     lost_by_the_sink,
     unseen,
     duplicate_on_the_log,
+    duplicate_on_the_log_that_the_sink_left_out,
     stored_twice,
     failed_but_exists,
     never_sent,

@@ -37,7 +37,7 @@ class Security:
     | MTLS | SSL | a client certificate is required, its common name is the user |
     | SASL_SSL, SASL_PLAINTEXT | as they are called | PLAIN, both SCRAM, OAUTHBEARER (unsecured tokens) |
     | REAUTH | SASL_SSL | the same; connections authenticate again every 3 seconds |
-    | OIDC | SASL_SSL | OAUTHBEARER only; tokens must be signed: :meth:`signed_token` |
+    | OIDC | SASL_SSL | OAUTHBEARER only, as often; tokens must be signed: :meth:`signed_token` |
     | EXPIRED, WRONGHOST | SSL | the broker's certificate expired yesterday; is for another host |
 
     Attributes:
@@ -125,6 +125,7 @@ class Security:
         bearer = f"{_LOGIN}.oauthbearer.OAuthBearer"
         return {
             "sasl.enabled.mechanisms": "OAUTHBEARER",
+            "connections.max.reauth.ms": REAUTHENTICATE_MS,  # or connections would outlive their tokens
             "oauthbearer.sasl.jaas.config": f"{bearer}LoginModule required;",
             "oauthbearer.sasl.server.callback.handler.class": f"{bearer}ValidatorCallbackHandler",
             "oauthbearer.sasl.oauthbearer.jwks.endpoint.url": self._signing_key.address,

@@ -14,7 +14,7 @@ anomaly with evidence::
 
 A value is a 64-bit number that nobody else ever sends: :func:`value` makes one of a producer and a sequence number.
 Needs numpy (``pip install 'rdknotify[testing]'``), but neither the extension nor Kafka. Five million records with five
-readers take about ten seconds and 1 GB.
+readers take 10 to 30 seconds on one core, and 1 GB.
 """
 
 from rdknotify.testing.checker.checks import check

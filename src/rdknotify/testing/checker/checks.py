@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 
-from rdknotify.testing.checker.columns import OFFSET_BITS, TICKS, Column, Columns, Flags, Names, among, as_before
+from rdknotify.testing.checker.columns import OFFSET_BITS, TICKS, Column, Columns, Flags, Names, among, as_before, nth
 from rdknotify.testing.checker.findings import EVIDENCE, Anomaly, Kind, Reading, Report
 from rdknotify.testing.checker.history import SEQUENCE_BITS, Event, Logged, Poll, Result, Send, Stored
 
@@ -49,6 +49,7 @@ class _Log:
         self.position, self.value = position[~again], value[~again]
         self._by_value = np.argsort(self.value, kind="stable")
         self._values = self.value[self._by_value]
+        self._twins = as_before(self._values)
         report.logged = len(self.value)
 
     def tell(self, kind: Kind, where: str, wrong: Flags, words: Callable[[int], str], count: int | None = None) -> None:
@@ -87,13 +88,19 @@ class _Log:
             first, second = self._by_value[case - 1 : case + 1]
             return f"{self.at(first)} and {self.place(self.position[second])}"
 
-        self.tell(Kind.DUPLICATE, LOG, as_before(self._values), twins)
+        self.tell(Kind.DUPLICATE, LOG, self._twins, twins)
 
     def ranks(self, position: Column, value: Column, where: str) -> tuple[Column, Flags]:
-        """The rank of each record that somebody was handed or has stored, and whether it is on the log."""
+        """The rank of each record that somebody was handed or has stored, and whether it is on the log.
+
+        Who was not told offsets was handed a value's twins in the order of the log.
+        """
         by_position, placed = among(position, self.position)
         by_value, valued = among(value, self._values)
         told = position >= 0
+        if self._twins.any():
+            last = np.searchsorted(self._values, value, side="right") - 1
+            by_value = np.where(valued, np.minimum(by_value + nth(value), last), by_value)
         there = np.where(told, placed, valued)
         if not len(self.value):
             rank = by_position
@@ -124,15 +131,17 @@ class _Group:
         rank, there = self._log.ranks(position, value, self._name)
         rank = np.sort(rank[there])
         self._tell(Kind.DUPLICATE, as_before(rank), lambda i: self._log.at(rank[i]))
-        self._missing(rank, told=True)
+        self._missing(rank, by_value=True)
         self._ahead_of_sink()
 
     def polled(self, ahead: bool) -> None:
         position, value, member, time = self._log.columns.records(Poll, self._name)
+        order = np.argsort(time, kind="stable")
+        position, value, member, time = position[order], value[order], member[order], time[order]
         rank, there = self._log.ranks(position, value, self._name)
         rank, member, time = rank[there], member[there], time[there]
         told = position[there] >= 0
-        self._missing(rank, told=bool(told.all()))
+        self._missing(rank)
         self._order(rank, member, told)
         first = np.full(len(self._log.value), _NEVER)
         np.minimum.at(first, rank, time)
@@ -140,12 +149,12 @@ class _Group:
         if ahead:
             self._ahead_of_members(first)
 
-    def _missing(self, rank: Column, told: bool) -> None:
-        """What was passed over for good, and what is beyond all that was read; of twins, untold, one is enough."""
+    def _missing(self, rank: Column, by_value: bool = False) -> None:
+        """What was passed over for good, and what is beyond all that was read; ``by_value``: one of twins is enough."""
         log = self._log
         seen = np.zeros(len(log.value), np.bool_)
         seen[rank] = True
-        if not told:
+        if by_value:
             seen = among(log.value, np.unique(log.value[rank]))[1]
         partition = log.position >> OFFSET_BITS
         furthest = np.full(len(log.columns.partitions.all), -1)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from rdknotify.testing.checker.history import NOWHERE, Commit, Event, Fault, Held, Logged, Poll, Result, Send, Stored
 
-__all__ = ["OFFSET_BITS", "TICKS", "Column", "Columns", "Flags", "Names", "among", "as_before", "expanded"]
+__all__ = ["OFFSET_BITS", "TICKS", "Column", "Columns", "Flags", "Names", "among", "as_before", "expanded", "nth"]
 
 Column: TypeAlias = "npt.NDArray[np.int64]"
 Flags: TypeAlias = "npt.NDArray[np.bool_]"
@@ -143,3 +143,13 @@ def as_before(*columns: Column) -> Flags:
     for column in columns:
         same[1:] &= column[1:] == column[:-1]
     return same
+
+
+def nth(column: Column) -> Column:
+    """How many of the rows before have the same number."""
+    order = np.argsort(column, kind="stable")
+    places = np.arange(len(column))
+    begin = np.maximum.accumulate(np.where(as_before(column[order]), 0, places))
+    found = np.empty(len(column), np.int64)
+    found[order] = places - begin
+    return found

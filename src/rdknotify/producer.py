@@ -17,6 +17,7 @@ from rdknotify.isolation import isolate, maybe_innocent
 from rdknotify.options import Settings, resolve
 from rdknotify.outcomes import BatchReport
 from rdknotify.shapes import Buffer, Headers
+from rdknotify.trouble import naming_options
 from rdknotify.url import TransportURL
 
 __all__ = ["Producer"]
@@ -62,7 +63,8 @@ class Producer(Closing, core.Producer):
     ) -> None:
         settings = url if isinstance(url, Settings) else resolve(url, "producer", options, config)
         self._settings = settings
-        super().__init__(settings.conf, settings.values["queue_timeout"])
+        with naming_options():
+            super().__init__(settings.conf, settings.values["queue_timeout"])
         self.exit_timeout: float = settings.values["flush_timeout"]
         self.events = ClientEvents(self.name)
         self._closing = threading.Lock()

@@ -6,9 +6,13 @@ Pure. librdkafka gives a code that is often the same for different things, and a
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
-__all__ = ["REFUSALS", "Certificates", "Trouble"]
+from rdknotify.errors import ConfigError
+
+__all__ = ["REFUSALS", "Certificates", "Trouble", "naming_options"]
 
 REFUSALS = {"_AUTHENTICATION": -169, "_SSL": -181, "SASL_AUTHENTICATION_FAILED": 58}
 """The names, and codes, of errors that say so by themselves."""
@@ -86,6 +90,29 @@ _ADVICE = (
     ),
 )
 _GENERAL_ADVICE = "check the addresses, security_protocol and what stands between (firewall, proxy)"
+
+
+_FILES = (
+    (r"key values mismatch", "option ssl_client_key_file: it is not the key of ssl_client_cert_file"),
+    (
+        r"ssl\.key\.",
+        "option ssl_client_key_file: a PEM file that can be read is needed, and its ssl_client_key_password if it has one",
+    ),
+    (r"ssl\.certificate\.", "option ssl_client_cert_file: a PEM file that can be read is needed"),
+    (r"ssl\.ca\.", "option ssl_cafile: a PEM file of certificates that can be read is needed"),
+)
+
+
+@contextmanager
+def naming_options() -> Iterator[None]:
+    """Around the making of a client: what librdkafka says of the properties of TLS is said of the options."""
+    try:
+        yield
+    except ConfigError as error:
+        for pattern, advice in _FILES:
+            if re.search(pattern, str(error)):
+                raise ConfigError(f"{advice} ({error})") from None
+        raise
 
 
 class Trouble(NamedTuple):

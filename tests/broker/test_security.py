@@ -158,14 +158,34 @@ def test_a_certificate_for_another_host_is_refused_unless_that_is_switched_off(s
     assert wrong(found) == 0
 
 
+CLIENTS = {"producer": Producer, "consumer": lambda url, **options: Consumer(url, ["t"], "g", **options)}
+
+
+@pytest.mark.parametrize("made", CLIENTS)
 @pytest.mark.parametrize("given", ["shut sesame", None])
-def test_the_passphrase_of_a_key_is_named_and_not_shown(given, security):
+def test_the_passphrase_of_a_key_is_named_and_not_shown(made, given, security):
     options = certificate(security, PASSPHRASE)
 
     with pytest.raises(ConfigError, match="ssl_client_key_password") as refused:
-        Producer(security.url("MTLS"), ssl_client_key_password=given, **options)
+        CLIENTS[made](security.url("MTLS"), ssl_client_key_password=given, **options)
 
     assert "sesame" not in str(refused.value)
+
+
+def test_a_file_that_cannot_be_used_is_told_by_its_option(security, tmp_path):
+    rubbish = tmp_path / "rubbish"
+    rubbish.write_text("rubbish")
+    others = security.ca.client("bob")
+    for option, value in (
+        ("ssl_cafile", rubbish),
+        ("ssl_cafile", tmp_path / "absent"),
+        ("ssl_client_cert_file", rubbish),
+        ("ssl_client_key_file", rubbish),
+        ("ssl_client_key_file", others.key),
+    ):
+        options = certificate(security) | {option: str(value)}
+        with pytest.raises(ConfigError, match=f"option {option}: "):
+            Producer(security.url("MTLS"), **options)
 
 
 # -- everything that sends and reads, over TLS with a password --------------------------------------

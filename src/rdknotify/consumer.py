@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from rdknotify import _rdknotify as core
 from rdknotify import green, shapes
 from rdknotify.client import Closing, admit, check_accepted, deadline_after, remaining, set_credentials
+from rdknotify.coordinator import patiently
 from rdknotify.errors import ClosedError, CommitFailed, ConfigError, KafkaError
 from rdknotify.events import ClientEvents, logger
 from rdknotify.options import resolve
@@ -49,6 +50,9 @@ _CREATION_WAIT = 2.0
 # Outages are told by librdkafka's error events; here they need no second word.
 _PASSING = frozenset({"_PARTITION_EOF", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT"})
 _NOT_YET = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "LEADER_NOT_AVAILABLE"})
+_TOO_SLOW = (
+    "its partitions went to others, polling joins the group again; take fewer records at a time (max_poll_records)"
+)
 _REGROUPING = frozenset({"REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "_ASSIGNMENT_LOST"})
 _REGROUPING |= {"STALE_MEMBER_EPOCH", "FENCED_MEMBER_EPOCH"}
 
@@ -302,7 +306,7 @@ class Consumer(Closing):
                 logger.warning("%s: %s; its records come as soon as it is there", self.name, error)
             return True
         if error.name == "_MAX_POLL_EXCEEDED":
-            logger.warning("%s: %s; its partitions went to others, polling joins the group again", self.name, error)
+            logger.warning("%s: %s; %s", self.name, error, _TOO_SLOW)
             return True
         return error.retriable or error.name in _PASSING
 
@@ -436,7 +440,8 @@ class Consumer(Closing):
                 meanwhile()
                 meanwhile = None
             if ours:
-                green.call(self._core.commit, ours, limit, wait, meanwhile)
+                once = iter([meanwhile])
+                patiently(lambda left: green.call(self._core.commit, ours, left, wait, next(once, None)), limit)
         if len(ours) < len(positions):
             gone = ", ".join(f"{topic}[{partition}]" for topic, partition, *_ in sorted({*positions} - {*ours}))
             text = f"not committed, because taken away in the meantime: {gone}"

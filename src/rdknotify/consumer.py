@@ -50,9 +50,6 @@ _CREATION_WAIT = 2.0
 # Outages are told by librdkafka's error events; here they need no second word.
 _PASSING = frozenset({"_PARTITION_EOF", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT"})
 _NOT_YET = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "LEADER_NOT_AVAILABLE"})
-_TOO_SLOW = (
-    "its partitions went to others, polling joins the group again; take fewer records at a time (max_poll_records)"
-)
 _REGROUPING = frozenset({"REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "_ASSIGNMENT_LOST"})
 _REGROUPING |= {"STALE_MEMBER_EPOCH", "FENCED_MEMBER_EPOCH"}
 
@@ -306,7 +303,8 @@ class Consumer(Closing):
                 logger.warning("%s: %s; its records come as soon as it is there", self.name, error)
             return True
         if error.name == "_MAX_POLL_EXCEEDED":
-            logger.warning("%s: %s; %s", self.name, error, _TOO_SLOW)
+            remedy = "polling joins the group again; take fewer records at a time (max_poll_records)"
+            logger.warning("%s: %s; its partitions went to others, %s", self.name, error, remedy)
             return True
         return error.retriable or error.name in _PASSING
 

@@ -23,6 +23,7 @@ from rdknotify.errors import ClosedError, CommitFailed, ConfigError, KafkaError
 from rdknotify.events import ClientEvents, logger
 from rdknotify.options import resolve
 from rdknotify.topics import TopicPartition, check_subscription
+from rdknotify.trouble import naming_options
 from rdknotify.url import TransportURL
 
 __all__ = ["Batch", "Consumer", "OnAssigned", "OnRevoked"]
@@ -132,7 +133,8 @@ class Consumer(Closing):
         self._starts: dict[shapes.Partition, int | None] = {}
         self._existing: frozenset[shapes.Partition] | None = None
         self._told: set[str] = set()
-        self._core = core.Consumer(settings.conf)
+        with naming_options():
+            self._core = core.Consumer(settings.conf)
         self.events = ClientEvents(self._core.name)
         try:
             admit(self, self._core, settings)

@@ -24,6 +24,7 @@ from support.endpoints import SOON, Endpoint, until
 from rdknotify import AuthenticationError, ConfigError, Consumer, Listener, Notifier, Persister, Producer, SQLiteSink
 from rdknotify.oauth import OAuthToken
 from rdknotify.testing import LocalKafka, Security
+from rdknotify.testing.process import HOST
 
 PASSPHRASE = "open sesame"
 UNSECURED = {"enable.sasl.oauthbearer.unsecure.jwt": True, "sasl.oauthbearer.config": "principal=alice"}
@@ -150,10 +151,10 @@ def token_server(security: Security, asked: list[tuple[str | None, bytes]]) -> I
         def log_message(self, *told: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+    with HTTPServer((HOST, 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/token"
+        yield f"http://{HOST}:{server.server_port}/token"
         server.shutdown()
         thread.join()
 

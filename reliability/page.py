@@ -45,18 +45,21 @@ TESTED = {
     "P": "exactly once into PostgreSQL and SQLite",
     "S": "security",
 }
-RUNS = ("chaos", "endurance", "stress", "rolling")
+RUNS = {
+    "chaos": "random faults against every client at once",
+    "endurance": "a fixed rate for long, while members and brokers come and go",
+    "stress": "many senders with small queues, a broker that stops again and again",
+    "rolling": "three nodes restarted one after the other, under load",
+}
 
 
 def rows(tests: dict[str, Any], runs: dict[str, dict[str, Any]]) -> Iterator[tuple[str, ...]]:
     """The table's lines: one for each figure, what it belongs to in the first of them only."""
-    for row, what in TESTED.items():
-        figures = [(_figure(name, seen), f"`pytest {seen['test']}`") for name, seen in tests.get(row, {}).items()]
-        yield from _lines(row, what, figures)
-    for name in RUNS:
-        run = runs.get(name, {"what": "not run", "figures": [], "command": f"make {name}"})
+    for row, what in (TESTED | RUNS).items():
+        run = runs.get(row, {"what": what, "figures": []})
         figures = [(Figure(**seen), f"`{run['command']}`") for seen in run["figures"]]
-        yield from _lines(name, run["what"], figures)
+        figures += [(_figure(name, seen), f"`pytest {seen['test']}`") for name, seen in tests.get(row, {}).items()]
+        yield from _lines(row, run["what"], figures)
 
 
 def render(tests: dict[str, Any], runs: dict[str, dict[str, Any]]) -> str:

@@ -106,7 +106,8 @@ def _repeats(report: Report, found: checker.Report) -> None:
             continue
         reading = found.readings[group]
         name = {BEFORE: 'settle="before"', AFTER: 'settle="after"', CONSUMER: 'commit="after"'}[group]
-        most = 0 if group == BEFORE else BATCH
+        # A consumer's loop is the application's: it polls on after a commit that failed, and so has more in hand.
+        most = {BEFORE: 0, AFTER: BATCH, CONSUMER: None}[group]
         report.figure(f"{name}: records handed out", reading.handed)
         report.figure(f"{name}: of these, again", reading.repeated, at_most=0 if group == BEFORE else None)
         report.figure(f"{name}: most repeated of one member after one fault", reading.largest_repeat, at_most=most)

@@ -18,10 +18,12 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from rdknotify import _rdknotify as core
 from rdknotify import green, shapes
 from rdknotify.client import Closing, admit, check_accepted, deadline_after, remaining, set_credentials
+from rdknotify.coordinator import patiently
 from rdknotify.errors import ClosedError, CommitFailed, ConfigError, KafkaError
 from rdknotify.events import ClientEvents, logger
 from rdknotify.options import resolve
 from rdknotify.topics import TopicPartition, check_subscription
+from rdknotify.trouble import naming_options
 from rdknotify.url import TransportURL
 
 __all__ = ["Batch", "Consumer", "OnAssigned", "OnRevoked"]
@@ -131,7 +133,8 @@ class Consumer(Closing):
         self._starts: dict[shapes.Partition, int | None] = {}
         self._existing: frozenset[shapes.Partition] | None = None
         self._told: set[str] = set()
-        self._core = core.Consumer(settings.conf)
+        with naming_options():
+            self._core = core.Consumer(settings.conf)
         self.events = ClientEvents(self._core.name)
         try:
             admit(self, self._core, settings)
@@ -302,7 +305,8 @@ class Consumer(Closing):
                 logger.warning("%s: %s; its records come as soon as it is there", self.name, error)
             return True
         if error.name == "_MAX_POLL_EXCEEDED":
-            logger.warning("%s: %s; its partitions went to others, polling joins the group again", self.name, error)
+            remedy = "polling joins the group again; take fewer records at a time (max_poll_records)"
+            logger.warning("%s: %s; its partitions went to others, %s", self.name, error, remedy)
             return True
         return error.retriable or error.name in _PASSING
 
@@ -436,7 +440,8 @@ class Consumer(Closing):
                 meanwhile()
                 meanwhile = None
             if ours:
-                green.call(self._core.commit, ours, limit, wait, meanwhile)
+                once = iter([meanwhile])
+                patiently(lambda left: green.call(self._core.commit, ours, left, wait, next(once, None)), limit)
         if len(ours) < len(positions):
             gone = ", ".join(f"{topic}[{partition}]" for topic, partition, *_ in sorted({*positions} - {*ours}))
             text = f"not committed, because taken away in the meantime: {gone}"

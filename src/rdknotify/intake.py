@@ -214,10 +214,6 @@ class Intake:
             return False
         return True
 
-    def done(self, records: Sequence[Record]) -> None:
-        """Commit what was handed out, when what is wanted again is kept elsewhere. Raises as :meth:`commit`."""
-        self.commit(positions(records))
-
     def requeue(self, records: Sequence[Record]) -> None:
         """Publish to retry topics, or as dead letters what was handed out often enough.
 

@@ -140,6 +140,8 @@ class Listener(service.Service):
         self._settle_after = self._intake.settle_after
         size = (batch_size or self._intake.max_records) if self._batch else None
         self._collector: Collector[Record] = Collector(size, batch_timeout or 0.0)
+        self._unsettled: dict[tuple[str, int], int] = {}
+        """Next offsets after what was handed out and could not be committed yet."""
         self._gone: set[tuple[str, int]] = set()
         """Partitions that were taken away while their records were handed out."""
         self._said_refused = False
@@ -160,6 +162,10 @@ class Listener(service.Service):
         self._intake.open()
 
     def _step(self) -> None:
+        if not self._settle({}):
+            # In case we are killed now: not more than this may be seen again.
+            self._collector.add(self._intake.rest(service.STEP_WAIT), time.monotonic())
+            return
         wait = self._collector.wait(service.STEP_WAIT, time.monotonic())
         # A rebalance inside takes records of the collector away, so that what comes out is added after it.
         arrived = self._intake.receive(self._collector.room(self._intake.max_records), wait)
@@ -168,6 +174,7 @@ class Listener(service.Service):
 
     def _drain(self) -> None:
         # What is only to be committed later may as well go to the next owner.
+        self._settle({})
         while not self._settle_after and self._hand_out(self._collector.take(math.inf)):
             pass
 
@@ -177,6 +184,10 @@ class Listener(service.Service):
     def _on_revoked(self, partitions: set[tuple[str, int]], lost: bool) -> None:
         self._collector.forget(partitions)
         self._gone |= partitions
+        if not lost:
+            self._settle({})
+        for partition in partitions:
+            self._unsettled.pop(partition, None)
 
     # -- handing out ---------------------------------------------------------------------------------------
 
@@ -185,7 +196,7 @@ class Listener(service.Service):
         if not records:
             return False
         read: list[_Read] = []
-        if self._settle_after or isinstance(self._intake, ShareIntake):  # a share group has no offsets
+        if self._settle_after:
             read += map(_read, records)
         elif not self._intake.commit(positions(records), meanwhile=lambda: read.extend(map(_read, records))):
             self._collector.put_back(records)
@@ -201,15 +212,23 @@ class Listener(service.Service):
         if outcome.again:
             self._intake.requeue(outcome.again)
         self._intake.bury(outcome.poison, outcome.reasons)
-        if self._settle_after:
-            self._intake.done(outcome.seen)
         left = read[len(outcome.seen) :]
+        if self._settle_after and not self._settle(positions(outcome.seen)):
+            self._collector.put_back([record for record, _ in left])
+            return []
         if not left or (self._settle_after and self.stopping):
             return []  # what is not committed goes to the next owner
         self._gone.clear()
         self._collector.add(self._intake.rest(0.0), time.monotonic())
         # What was committed before is handed out by us or by nobody.
         return [each for each in left if not self._settle_after or _partition(each[0]) not in self._gone]
+
+    def _settle(self, offsets: dict[tuple[str, int], int]) -> bool:
+        """Commit these, and what could not be committed before; false if that is not certain, and to be tried again."""
+        self._unsettled |= offsets
+        if self._intake.commit(self._unsettled):
+            self._unsettled = {}
+        return not self._unsettled
 
     def _one_by_one(self, read: list[_Read]) -> _Outcome:
         outcome = _Outcome()

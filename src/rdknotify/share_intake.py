@@ -96,11 +96,21 @@ class ShareIntake:
             self._on_revoked({(record.topic, record.partition) for record in late}, True)
         return []
 
-    def done(self, records: Sequence[Record]) -> None:
-        """Accept those that are not settled otherwise, and send it all."""
-        unsettled = self._member.unsettled
-        self._member.accept(record for record in records if record in unsettled)
-        self._told(self._member.commit)
+    def commit(self, offsets: Mapping[tuple[str, int], int], meanwhile: Callable[[], object] | None = None) -> bool:
+        """Accept what was handed out before these offsets and is not settled otherwise, and send all; always true.
+
+        A fetch has each partition's records in order, and there is only one at a time. What fails comes again.
+        """
+        if meanwhile is not None:
+            meanwhile()
+        if offsets:
+            self._member.accept(
+                record
+                for record in self._member.unsettled
+                if record.offset < offsets.get((record.topic, record.partition), 0)
+            )
+            self._told(self._member.commit)
+        return True
 
     def requeue(self, records: Sequence[Record]) -> None:
         """Have them handed out again, or bury what was handed out often enough. Raises as :meth:`bury`."""

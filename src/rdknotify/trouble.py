@@ -96,7 +96,7 @@ _FILES = (
     (r"key values mismatch", "option ssl_client_key_file: it is not the key of ssl_client_cert_file"),
     (
         r"ssl\.key\.",
-        "option ssl_client_key_file: a PEM file that can be read is needed, and its ssl_client_key_password if it has one",
+        "option ssl_client_key_file: a PEM file that can be read is needed, and ssl_client_key_password for it",
     ),
     (r"ssl\.certificate\.", "option ssl_client_cert_file: a PEM file that can be read is needed"),
     (r"ssl\.ca\.", "option ssl_cafile: a PEM file of certificates that can be read is needed"),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +22,13 @@ import pytest
 from support.endpoints import SOON, Endpoint, until
 
 from rdknotify import AuthenticationError, ConfigError, Consumer, Listener, Notifier, Persister, Producer, SQLiteSink
+from rdknotify.oauth import OAuthToken
 from rdknotify.testing import LocalKafka, Security
+from rdknotify.testing.process import HOST
 
 PASSPHRASE = "open sesame"
 UNSECURED = {"enable.sasl.oauthbearer.unsecure.jwt": True, "sasl.oauthbearer.config": "principal=alice"}
+BEARER = {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}
 COUNT = 100
 
 Way = Callable[[Security], "tuple[str, dict[str, Any]]"]
@@ -62,6 +71,10 @@ WAYS: dict[str, Way] = {
     **{f"SASL_SSL {each}": sasl("SASL_SSL", each) for each in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")},
     **{f"SASL_PLAINTEXT {each}": sasl("SASL_PLAINTEXT", each) for each in ("SCRAM-SHA-256", "SCRAM-SHA-512")},
     **{f"{each} OAUTHBEARER, unsecured token": unsecured(each) for each in ("SASL_SSL", "SASL_PLAINTEXT")},
+    "SASL_SSL OAUTHBEARER, signed token": lambda security: (
+        security.url("OIDC"),
+        {**ca(security), **BEARER, "oauth_token": lambda: OAuthToken(security.signed_token("alice"), time.time() + 60)},
+    ),
 }
 
 
@@ -100,6 +113,62 @@ def test_a_password_in_the_clear_works_and_is_warned_of(security, topic, group):
         found = arrived(url, topic, group, sasl_mechanism="PLAIN")
 
     assert wrong(found) == 0
+
+
+# -- where credentials come from --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["the environment", "a file", "a folder"])
+def test_credentials_need_not_stand_in_the_url(place, security, topic, group, tmp_path, monkeypatch):
+    options = {**ca(security), "security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-256"}
+    if place == "the environment":
+        monkeypatch.setenv("RDKNOTIFY_USERNAME", "alice")
+        monkeypatch.setenv("RDKNOTIFY_PASSWORD", security.users["alice"])
+    elif place == "a file":
+        options["credentials_file"] = str(tmp_path / "credentials")
+        (tmp_path / "credentials").write_text(f"username=alice\npassword={security.users['alice']}\n")
+    else:  # as secrets are mounted
+        options["credentials_file"] = str(tmp_path)
+        (tmp_path / "username").write_text("alice")
+        (tmp_path / "password").write_text(security.users["alice"])
+
+    assert wrong(arrived(security.url("SASL_SSL"), topic, group, **options)) == 0
+
+
+@contextmanager
+def token_server(security: Security, asked: list[tuple[str | None, bytes]]) -> Iterator[str]:
+    """The address of a server that gives tokens, and writes down who asked for what."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append((self.headers["Authorization"], self.rfile.read(int(self.headers["Content-Length"]))))
+            answer = json.dumps({"access_token": security.signed_token("alice"), "expires_in": 300}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *told: object) -> None:
+            pass
+
+    with HTTPServer((HOST, 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"http://{HOST}:{server.server_port}/token"
+        server.shutdown()
+        thread.join()
+
+
+def test_tokens_of_a_server_for_client_credentials(security, topic, group):
+    asked: list[tuple[str | None, bytes]] = []
+    with token_server(security, asked) as address:
+        given = {"oauth_token_url": address, "oauth_client_id": "billing", "oauth_client_secret": "sesame"}
+
+        found = arrived(security.url("OIDC"), topic, group, **ca(security), **BEARER, **given, oauth_scope="kafka")
+
+    assert wrong(found) == 0
+    basic = "Basic " + base64.b64encode(b"billing:sesame").decode()
+    assert asked == [(basic, b"grant_type=client_credentials&scope=kafka")] * 2  # a producer's and a consumer's
 
 
 # -- who is trusted ---------------------------------------------------------------------------------

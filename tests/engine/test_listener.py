@@ -184,6 +184,34 @@ def test_after_hands_out_and_then_commits(url: str, notifier: Notifier) -> None:
         until(lambda: committed(url, "p", SOURCE) == 1)
 
 
+def test_after_hands_out_nothing_more_while_a_commit_fails(
+    mock_cluster: MockCluster, url: str, notifier: Notifier, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures_at_call: queue.Queue[int] = queue.Queue()
+
+    def count(event_types: list[str]) -> None:
+        if failures_at_call.empty():
+            mock_cluster.fail_next("OffsetCommit", *["REBALANCE_IN_PROGRESS"] * 3)
+        failures_at_call.put(sum("not committed" in record.message for record in caplog.records))
+
+    notifier.notify_batch("info", [(str(n), {}) for n in range(6)]).result(SOON)
+    endpoint = BatchEndpoint(count)
+    with Listener(url, ["notifications"], [endpoint], pool="p", settle="after", batch_size=2, batch_timeout=1):
+        assert [endpoint.calls.get(timeout=SOON) for _ in range(3)] == [["0", "1"], ["2", "3"], ["4", "5"]]
+        until(lambda: committed(url, "p", SOURCE) == 6)
+    assert [failures_at_call.get() for _ in range(3)] == [0, 3, 3]
+
+
+def test_after_tries_a_commit_that_failed_again_though_nothing_more_comes(
+    mock_cluster: MockCluster, url: str, notifier: Notifier
+) -> None:
+    endpoint = Endpoint(lambda _: mock_cluster.fail_next("OffsetCommit", "REBALANCE_IN_PROGRESS"))
+    notifier.info({}, "x", {})
+    with Listener(url, ["notifications"], [endpoint], pool="p", settle="after"):
+        until(lambda: committed(url, "p", SOURCE) == 1)
+    assert endpoint.seen(1) == ["x"] and endpoint.calls.empty()
+
+
 def test_after_leaves_what_it_has_not_handed_out_to_the_next(url: str, notifier: Notifier) -> None:
     first: Listener
 

@@ -8,7 +8,7 @@ import pytest
 from support.consuming import assigned, fill, take
 from support.waiting import until
 
-from rdknotify.errors import CommitFailed, ConfigError, Timeout
+from rdknotify.errors import CommitFailed, ConfigError, KafkaError, Timeout
 from rdknotify.topics import TopicPartition
 
 
@@ -47,6 +47,18 @@ def test_positions_of_several_batches_are_committed_at_once(make, producer):
     assert consumer.committed() == positions
     consumer.commit([(topic, partition, 1, -1) for topic, partition in positions])
     assert set(consumer.committed().values()) == {1}
+
+
+def test_a_commit_waits_for_a_coordinator_that_moves(make, producer, mock_cluster):
+    error = "COORDINATOR_LOAD_IN_PROGRESS"
+    fill(producer)
+    consumer = make(commit_timeout=5)
+    batch = until(lambda: consumer.poll(timeout=0.1))
+    mock_cluster.fail_next("OffsetCommit", *[error] * 12)
+    batch.commit()
+    mock_cluster.fail_next("OffsetCommit", *[error] * 500)
+    with pytest.raises(KafkaError):
+        batch.commit(timeout=1)
 
 
 def test_a_refused_commit_is_raised_and_can_be_repeated(make, producer, mock_cluster):

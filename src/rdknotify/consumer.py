@@ -119,8 +119,7 @@ class Consumer(Closing):
         settings = resolve(TransportURL.parse(url), "consumer", options, config)
         self._commit_mode = commit
         self._values = settings.values
-        self._on_assigned = on_assigned
-        self._on_revoked = on_revoked
+        self._on_assigned, self._on_revoked = on_assigned, on_revoked
         self._turn = threading.RLock()
         """Held by who polls or closes."""
         self._assignment = threading.RLock()
@@ -363,6 +362,7 @@ class Consumer(Closing):
             with self._assignment:
                 self._forget(partitions)
                 self._core.unassign(partitions, incremental)
+                self._core.resume(partitions)  # or librdkafka would keep those paused that come back later
 
     def _forget(self, partitions: Iterable[shapes.Partition]) -> None:
         # Replaced, never changed: batches hold the mapping of their time.

@@ -42,7 +42,7 @@ def rights(kafka_secure: LocalKafka, topic: str) -> Iterator[Rights]:
 
 @pytest.fixture
 def filed(security: Security, tmp_path: Path) -> dict[str, Any]:
-    """Options of a client whose password stands in ``tmp_path/password``; its connections authenticate again and again."""
+    """A client whose password stands in ``tmp_path/password``; its connections authenticate again and again."""
     (tmp_path / "password").write_text(USERS[USER])
     url = f"kafka://{USER}@{security.url('REAUTH').partition('//')[2]}"
     trusted = {"security_protocol": "SASL_SSL", "ssl_cafile": str(security.ca.file)}

@@ -12,6 +12,7 @@ import math
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -117,22 +118,19 @@ class Consumer(Closing):
         named = {"consumer_group": group, "start": start}
         options |= {name: value for name, value in named.items() if value is not None}
         settings = resolve(TransportURL.parse(url), "consumer", options, config)
-        self._commit_mode = commit
-        self._values = settings.values
-        self._on_assigned = on_assigned
-        self._on_revoked = on_revoked
+        self._commit_mode, self._values = commit, settings.values
+        self._on_assigned, self._on_revoked = on_assigned, on_revoked
         self._turn = threading.RLock()
         """Held by who polls or closes."""
         self._assignment = threading.RLock()
         """Held while the assignment changes and while offsets are committed: neither overtakes the other."""
         self._closing = threading.Event()
         self._generations: _Generations = {}
-        self._next_generation = itertools.count(1)
+        self._next_generation, self._told = itertools.count(1), set[str]()
         self._unanswered: _Rebalance | None = None
         self._rewind: dict[shapes.Partition, int] = {}
         self._starts: dict[shapes.Partition, int | None] = {}
         self._existing: frozenset[shapes.Partition] | None = None
-        self._told: set[str] = set()
         with naming_options():
             self._core = core.Consumer(settings.conf)
         self.events = ClientEvents(self._core.name)
@@ -363,6 +361,8 @@ class Consumer(Closing):
             with self._assignment:
                 self._forget(partitions)
                 self._core.unassign(partitions, incremental)
+                with suppress(KafkaError):  # librdkafka would keep those paused that come back; some it never knew
+                    self._core.resume(partitions)
 
     def _forget(self, partitions: Iterable[shapes.Partition]) -> None:
         # Replaced, never changed: batches hold the mapping of their time.

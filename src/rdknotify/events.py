@@ -160,10 +160,10 @@ class ClientEvents:
         known = self.obstacle
         if trouble.is_refusal:
             self.obstacle = trouble
-        elif known is None or not known.is_refusal:
-            # Of a mismatch, which may be a passing thing, the first is kept: how long ago that was tells.
-            same = known is not None and trouble.is_mismatch
-            self.obstacle = known if same else trouble if trouble.is_mismatch else None
+        elif trouble.is_mismatch:
+            self.obstacle = known or trouble  # which may be a passing thing: how long ago the first was tells
+        elif trouble.name in _OUTAGES and known is not None and not known.is_refusal:
+            self.obstacle = None
 
     def recent(self) -> str:
         """What went wrong last, for the text of a timeout: empty, or a clause that begins with a semicolon."""

@@ -22,9 +22,10 @@ __all__ = ["keep"]
 
 def keep(client_events: events.ClientEvents, handle: core.Client, settings: Settings) -> None:
     """Look after the credentials of a client; before its events are watched, for the first may want a token."""
-    source = _token_source(settings.values)
-    if source is not None:
-        client_events.token_wanted = _Tokens(source, handle, client_events).renew
+    if settings.conf.get("sasl.mechanism") == "OAUTHBEARER":
+        source = _token_source(settings.values)
+        if source is not None:  # else librdkafka makes tokens for tests by itself
+            client_events.token_wanted = _Tokens(source, handle, client_events).renew
     file = settings.values["credentials_file"]
     if file is not None and settings.url.password is None:
         client_events.kept = _PasswordFile(file, handle, client_events, settings)

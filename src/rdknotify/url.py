@@ -58,6 +58,8 @@ class TransportURL:
             _check_host(host, number)
             if not 0 < port < 65536:
                 raise ConfigError(f"transport URL: port of host {number} is not within 1..65535")
+        for part in (self.username, self.password, self.virtual_host, *self.query, *self.query.values()):
+            _check_text(part)
         if self.password is not None and not self.username:
             raise ConfigError("transport URL: a password without a user name; write user:password@host")
         object.__setattr__(self, "query", dict(self.query))
@@ -168,8 +170,18 @@ def _parse_place(place: str, number: int, quotable: bool) -> tuple[str, int]:
     # str.isdigit would accept digits that int() reads but no URL has.
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         remedy = "" if quotable else "; '/', '?', '#' and ',' in a password are written as %2F, %3F, %23 and %2C"
-        raise ConfigError(f"transport URL: port{shown(port)} of host {number} is not within 1..65535{remedy}")
+        # Without its '@', "user:password" reads like a host and its port.
+        number_only = shown(port) if port.isdigit() else ""
+        raise ConfigError(f"transport URL: port{number_only} of host {number} is not within 1..65535{remedy}")
     return host, int(port)
+
+
+def _check_text(part: str | None) -> None:
+    """What came of bytes that are not UTF-8 (by ``os.fsdecode``) cannot be sent. Not shown: it may be a password."""
+    try:
+        (part or "").encode()
+    except UnicodeEncodeError:
+        raise ConfigError("transport URL: it holds bytes that are not UTF-8; percent-encode what is meant") from None
 
 
 def _check_host(host: str, number: int) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import textwrap
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
+from support.hanging_up import hanging_up
 from support.processes import STRICT_PYTHON
 from support.waiting import until
 
@@ -21,31 +18,6 @@ from rdknotify.consumer import Consumer
 from rdknotify.errors import AuthenticationError, Timeout
 from rdknotify.events import ClientEvents
 from rdknotify.producer import Producer
-
-
-@contextmanager
-def server(answer: bytes | None) -> Iterator[str]:
-    """A port that is not Kafka's: it answers and hangs up, or (None) stays silent."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        kept = []
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listening.accept()
-                except OSError:
-                    return
-                kept.append(connection)
-                if answer is not None:
-                    connection.recv(1000)
-                    connection.sendall(answer)
-                    connection.close()
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield f"127.0.0.1:{listening.getsockname()[1]}"
-        listening.shutdown(socket.SHUT_RDWR)
-        for connection in kept:
-            connection.close()
 
 
 def failure(address, **options):
@@ -73,22 +45,22 @@ def test_an_unknown_host():
 
 
 def test_a_silent_port():
-    with server(None) as address:
+    with hanging_up(None) as address:
         assert "check the addresses" in failure(address)
 
 
 def test_a_port_that_hangs_up_may_want_tls():
-    with server(b"") as address:
+    with hanging_up(b"") as address:
         assert "may want TLS or SASL" in failure(address)
 
 
 def test_a_port_that_speaks_something_else():
-    with server(b"HTTP/1.1 400 Bad Request\r\n\r\n") as address:
+    with hanging_up(b"HTTP/1.1 400 Bad Request\r\n\r\n") as address:
         assert "not a Kafka port" in failure(address)
 
 
 def test_tls_to_a_plaintext_port():
-    with server(b"\x00\x00\x00\x05plain") as address, pytest.raises(AuthenticationError) as caught:
+    with hanging_up(b"\x00\x00\x00\x05plain") as address, pytest.raises(AuthenticationError) as caught:
         Producer(f"kafka://{address}", security_protocol="SSL")
     assert "does not speak TLS: check security_protocol" in str(caught.value)
 

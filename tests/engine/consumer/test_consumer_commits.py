@@ -61,6 +61,16 @@ def test_a_commit_waits_for_a_coordinator_that_moves(make, producer, mock_cluste
         batch.commit(timeout=1)
 
 
+def test_a_commit_waits_for_a_group_that_regroups(make, producer, mock_cluster):
+    fill(producer)
+    consumer = make()
+    batch = until(lambda: consumer.poll(timeout=0.1))
+    mock_cluster.fail_next("OffsetCommit", *["REBALANCE_IN_PROGRESS"] * 3)
+    batch.commit()
+    ends = {TopicPartition(*position[:2]): position[2] for position in batch.positions()}
+    assert ends.items() <= consumer.committed().items()
+
+
 def test_a_refused_commit_is_raised_and_can_be_repeated(make, producer, mock_cluster):
     fill(producer)
     consumer = make()

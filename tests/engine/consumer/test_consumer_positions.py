@@ -49,6 +49,22 @@ def test_pause_and_resume(make, producer):
     assert len(take(consumer, 100)) == 100
 
 
+def test_a_paused_partition_that_went_and_came_back_is_read(make, producer):
+    consumer = make()
+    assigned(consumer)
+    consumer.pause()
+    with make() as other:
+        until(lambda: consumer.poll(timeout=0.05) is None or other.poll(timeout=0.05) is None or other.assignment())
+        until(lambda: consumer.poll(timeout=0.05) is not None and len(consumer.assignment()) == 2)
+        stayed = {tuple(partition) for partition in consumer.assignment()}
+    mine = assigned(consumer)
+    fill(producer)
+    back = until(lambda: {origin[:2] for origin in consumer.poll(timeout=0.1).origins()})
+    assert back and back <= {tuple(partition) for partition in mine} - stayed
+    consumer.resume(list(mine))
+    assert len(take(consumer, 1)) >= 1
+
+
 def test_lag_counts_what_was_not_polled(make, producer):
     fill(producer)
     consumer = make(max_poll_records=10)

@@ -19,7 +19,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t
 
 __all__ = [
-    "Batch", "Client", "Consumer", "Delivery", "MockCluster", "Producer", "Record",
+    "Batch", "Client", "Consumer", "Delivery", "MockCluster", "Producer", "Record", "ShareConsumer",
     "compose", "features", "kafka_error", "live_handles", "murmur2", "version", "wait_events",
 ]
 
@@ -34,6 +34,7 @@ include "core/client.pxi"
 include "core/partition.pxi"
 include "core/producer.pxi"
 include "core/consumer.pxi"
+include "core/share.pxi"
 include "core/mock.pxi"
 
 

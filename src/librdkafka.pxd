@@ -1,8 +1,9 @@
 """The part of librdkafka's C API that the core uses, in the order of its headers. Nothing else lives here.
 
-Deliberately absent: the callback-style delivery, log, error and statistics hooks (we take events), the legacy simple
-consumer, ``rd_kafka_poll`` and ``rd_kafka_consumer_poll`` (queues instead), ``rd_kafka_message_produce_errstr`` (use after
-free in 2.15.1), ``rd_kafka_consumer_close`` (never returns while the brokers are silent), transactions, share consumers.
+Deliberately absent: the callback-style delivery hooks (we take events), the legacy simple consumer, ``rd_kafka_poll`` and
+``rd_kafka_consumer_poll`` (queues instead), ``rd_kafka_message_produce_errstr`` (use after free in 2.15.1),
+``rd_kafka_consumer_close`` (never returns while the brokers are silent), transactions; of share consumers the implicit
+mode, the acknowledgement callback (``commit_sync`` answers), and their own destructor (the client's does).
 """
 
 from libc.stdint cimport int16_t, int32_t, int64_t
@@ -20,6 +21,7 @@ cdef extern from "rdkafka.h" nogil:
         RD_KAFKA_RESP_ERR__IN_PROGRESS
         RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS
         RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS
+        RD_KAFKA_RESP_ERR__STATE
         RD_KAFKA_RESP_ERR__FATAL
         RD_KAFKA_RESP_ERR__MSG_TIMED_OUT
         RD_KAFKA_RESP_ERR__NO_OFFSET
@@ -40,6 +42,7 @@ cdef extern from "rdkafka.h" nogil:
 
     # ---- handles and topic partition lists
     ctypedef struct rd_kafka_t
+    ctypedef struct rd_kafka_share_t
     ctypedef struct rd_kafka_topic_t
     ctypedef struct rd_kafka_conf_t
     ctypedef struct rd_kafka_topic_conf_t
@@ -118,12 +121,17 @@ cdef extern from "rdkafka.h" nogil:
         RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED
         RD_KAFKA_MSG_STATUS_PERSISTED
 
+    ctypedef struct rd_kafka_messages_t
+    size_t rd_kafka_messages_count(const rd_kafka_messages_t *messages)
+    rd_kafka_message_t *rd_kafka_messages_get(const rd_kafka_messages_t *messages, size_t index)
+    void rd_kafka_messages_destroy(rd_kafka_messages_t *messages)
     void rd_kafka_message_destroy(rd_kafka_message_t *rkmessage)
     const char *rd_kafka_message_errstr(const rd_kafka_message_t *rkmessage)
     int64_t rd_kafka_message_timestamp(const rd_kafka_message_t *rkmessage, rd_kafka_timestamp_type_t *tstype)
     rd_kafka_resp_err_t rd_kafka_message_headers(const rd_kafka_message_t *rkmessage, rd_kafka_headers_t **hdrsp)
     rd_kafka_msg_status_t rd_kafka_message_status(const rd_kafka_message_t *rkmessage)
     int32_t rd_kafka_message_leader_epoch(const rd_kafka_message_t *rkmessage)
+    int16_t rd_kafka_message_delivery_count(const rd_kafka_message_t *rkmessage)
 
     # ---- configuration
     ctypedef enum rd_kafka_conf_res_t:
@@ -135,14 +143,23 @@ cdef extern from "rdkafka.h" nogil:
         rd_kafka_conf_t *conf, const char *name, const char *value, char *errstr, size_t errstr_size)
     rd_kafka_conf_res_t rd_kafka_conf_get(const rd_kafka_conf_t *conf, const char *name, char *dest, size_t *dest_size)
     void rd_kafka_conf_set_events(rd_kafka_conf_t *conf, int events)
-    void rd_kafka_conf_set_opaque(rd_kafka_conf_t *conf, void *opaque)
     void rd_kafka_conf_set_rebalance_cb(
         rd_kafka_conf_t *conf,
         void (*rebalance_cb)(rd_kafka_t *, rd_kafka_resp_err_t, rd_kafka_topic_partition_list_t *, void *) noexcept)
+    void rd_kafka_conf_set_error_cb(
+        rd_kafka_conf_t *conf, void (*error_cb)(rd_kafka_t *, int, const char *, void *) noexcept)
+    void rd_kafka_conf_set_log_cb(
+        rd_kafka_conf_t *conf, void (*log_cb)(const rd_kafka_t *, int, const char *, const char *) noexcept)
+    void rd_kafka_conf_set_stats_cb(
+        rd_kafka_conf_t *conf, int (*stats_cb)(rd_kafka_t *, char *, size_t, void *) noexcept)
+    void rd_kafka_conf_set_oauthbearer_token_refresh_cb(
+        rd_kafka_conf_t *conf, void (*refresh_cb)(rd_kafka_t *, const char *, void *) noexcept)
     rd_kafka_conf_res_t rd_kafka_conf_set_ssl_cert_verify_cb(
         rd_kafka_conf_t *conf,
         int (*ssl_cert_verify_cb)(rd_kafka_t *, const char *, int32_t, int *, int, const char *, size_t,
                                   char *, size_t, void *) noexcept)
+    void rd_kafka_conf_set_opaque(rd_kafka_conf_t *conf, void *opaque)
+    void *rd_kafka_opaque(const rd_kafka_t *rk)
     rd_kafka_topic_conf_t *rd_kafka_default_topic_conf_dup(rd_kafka_t *rk)
     void rd_kafka_topic_conf_set_opaque(rd_kafka_topic_conf_t *conf, void *rkt_opaque)
     void rd_kafka_topic_conf_set_partitioner_cb(
@@ -203,6 +220,22 @@ cdef extern from "rdkafka.h" nogil:
         rd_kafka_t *rk, rd_kafka_topic_partition_list_t *partitions, int timeout_ms)
     rd_kafka_resp_err_t rd_kafka_position(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *partitions)
 
+    # ---- share groups
+    ctypedef enum rd_kafka_share_AcknowledgeType_t:
+        RD_KAFKA_SHARE_ACKNOWLEDGE_TYPE_ACCEPT
+        RD_KAFKA_SHARE_ACKNOWLEDGE_TYPE_RELEASE
+        RD_KAFKA_SHARE_ACKNOWLEDGE_TYPE_REJECT
+
+    rd_kafka_share_t *rd_kafka_share_consumer_new(rd_kafka_conf_t *conf, char *errstr, size_t errstr_size)
+    rd_kafka_resp_err_t rd_kafka_share_subscribe(
+        rd_kafka_share_t *rkshare, const rd_kafka_topic_partition_list_t *topics)
+    rd_kafka_error_t *rd_kafka_share_poll(rd_kafka_share_t *rkshare, int timeout_ms, rd_kafka_messages_t **rkmessages)
+    rd_kafka_resp_err_t rd_kafka_share_acknowledge_type(
+        rd_kafka_share_t *rkshare, const rd_kafka_message_t *rkmessage, rd_kafka_share_AcknowledgeType_t type)
+    rd_kafka_error_t *rd_kafka_share_commit_sync(
+        rd_kafka_share_t *rkshare, int timeout_ms, rd_kafka_topic_partition_list_t **partitions)
+    rd_kafka_error_t *rd_kafka_share_consumer_close_queue(rd_kafka_share_t *rkshare, rd_kafka_queue_t *rkqu)
+
     # ---- producing
     int RD_KAFKA_MSG_F_COPY
     int rd_kafka_produce_batch(
@@ -258,6 +291,12 @@ cdef extern from "rdkafka.h" nogil:
     rd_kafka_topic_partition_list_t *rd_kafka_event_topic_partition_list(rd_kafka_event_t *rkev)
     rd_kafka_event_t *rd_kafka_queue_poll(rd_kafka_queue_t *rkqu, int timeout_ms)
 
+    # ---- the one interceptor: it tells which client a share consumer has
+    rd_kafka_resp_err_t rd_kafka_conf_interceptor_add_on_new(
+        rd_kafka_conf_t *conf, const char *ic_name,
+        rd_kafka_resp_err_t (*on_new)(rd_kafka_t *, const rd_kafka_conf_t *, void *, char *, size_t) noexcept,
+        void *ic_opaque)
+
     # ---- credentials that change
     rd_kafka_error_t *rd_kafka_sasl_set_credentials(rd_kafka_t *rk, const char *username, const char *password)
     rd_kafka_resp_err_t rd_kafka_oauthbearer_set_token(
@@ -265,7 +304,7 @@ cdef extern from "rdkafka.h" nogil:
         const char **extensions, size_t extension_size, char *errstr, size_t errstr_size)
     rd_kafka_resp_err_t rd_kafka_oauthbearer_set_token_failure(rd_kafka_t *rk, const char *errstr)
 
-    # ---- topic administration
+    # ---- administration
     ctypedef struct rd_kafka_topic_result_t
     ctypedef struct rd_kafka_AdminOptions_t
     ctypedef struct rd_kafka_NewTopic_t
@@ -276,6 +315,7 @@ cdef extern from "rdkafka.h" nogil:
     ctypedef enum rd_kafka_admin_op_t:
         RD_KAFKA_ADMIN_OP_CREATETOPICS
         RD_KAFKA_ADMIN_OP_DELETETOPICS
+        RD_KAFKA_ADMIN_OP_INCREMENTALALTERCONFIGS
         RD_KAFKA_ADMIN_OP_DESCRIBETOPICS
 
     rd_kafka_resp_err_t rd_kafka_topic_result_error(const rd_kafka_topic_result_t *topicres)
@@ -323,6 +363,29 @@ cdef extern from "rdkafka.h" nogil:
         const rd_kafka_DescribeTopics_result_t *result, size_t *cntp)
     const char *rd_kafka_TopicDescription_name(const rd_kafka_TopicDescription_t *topicdesc)
     const rd_kafka_Uuid_t *rd_kafka_TopicDescription_topic_id(const rd_kafka_TopicDescription_t *topicdesc)
+
+    ctypedef struct rd_kafka_ConfigResource_t
+    ctypedef struct rd_kafka_IncrementalAlterConfigs_result_t
+
+    ctypedef enum rd_kafka_ResourceType_t:
+        RD_KAFKA_RESOURCE_GROUP
+
+    ctypedef enum rd_kafka_AlterConfigOpType_t:
+        RD_KAFKA_ALTER_CONFIG_OP_TYPE_SET
+
+    rd_kafka_ConfigResource_t *rd_kafka_ConfigResource_new(rd_kafka_ResourceType_t restype, const char *resname)
+    void rd_kafka_ConfigResource_destroy(rd_kafka_ConfigResource_t *config)
+    rd_kafka_error_t *rd_kafka_ConfigResource_add_incremental_config(
+        rd_kafka_ConfigResource_t *config, const char *name, rd_kafka_AlterConfigOpType_t op_type, const char *value)
+    rd_kafka_resp_err_t rd_kafka_ConfigResource_error(const rd_kafka_ConfigResource_t *config)
+    const char *rd_kafka_ConfigResource_error_string(const rd_kafka_ConfigResource_t *config)
+    void rd_kafka_IncrementalAlterConfigs(
+        rd_kafka_t *rk, rd_kafka_ConfigResource_t **configs, size_t config_cnt,
+        const rd_kafka_AdminOptions_t *options, rd_kafka_queue_t *rkqu)
+    const rd_kafka_IncrementalAlterConfigs_result_t *rd_kafka_event_IncrementalAlterConfigs_result(
+        rd_kafka_event_t *rkev)
+    const rd_kafka_ConfigResource_t **rd_kafka_IncrementalAlterConfigs_result_resources(
+        const rd_kafka_IncrementalAlterConfigs_result_t *result, size_t *cntp)
 
     # ---- errors that the last call of this thread left
     rd_kafka_resp_err_t rd_kafka_last_error()

@@ -35,7 +35,7 @@ cdef class Client:
             raise kafka_error(<int> self._h.fatal, _text(self._h.fatal_reason), fatal=True)
         return self._h
 
-    cdef int _start(self, rdk.rd_kafka_type_t kind, settings) except -1:
+    cdef int _start(self, rdk.rd_kafka_type_t kind, settings, bint share=False) except -1:
         if self._h != NULL:
             raise TypeError(f"this {type(self).__name__} is open already")
         cdef char errstr[512]
@@ -47,13 +47,17 @@ cdef class Client:
         rdn_cond_init(&h.progress)
         h.refs = 1
         try:
-            conf = _configuration(settings, h, kind)
-            h.rk = rdk.rd_kafka_new(kind, conf, errstr, sizeof(errstr))
+            conf = _configuration(settings, h, kind, share)
+            if share:
+                h.share = rdk.rd_kafka_share_consumer_new(conf, errstr, sizeof(errstr))
+                h.rk = h.rk if h.share != NULL else NULL
+            else:
+                h.rk = rdk.rd_kafka_new(kind, conf, errstr, sizeof(errstr))
             if h.rk == NULL:
                 raise ConfigError(_text(errstr))
             conf = NULL  # now librdkafka's
             h.events = rdk.rd_kafka_queue_get_main(h.rk)
-            if kind == rdk.RD_KAFKA_CONSUMER:
+            if kind == rdk.RD_KAFKA_CONSUMER and not share:
                 h.records = rdk.rd_kafka_queue_get_consumer(h.rk)
             _check(rdk.rd_kafka_set_log_queue(h.rk, h.events))
             h.refs = 2
@@ -268,7 +272,7 @@ cdef class Client:
         return _administer(self, [(topic,) for topic in topics], False, timeout)
 
 
-cdef rdk.rd_kafka_conf_t *_configuration(settings, Handle *h, rdk.rd_kafka_type_t kind) except NULL:
+cdef rdk.rd_kafka_conf_t *_configuration(settings, Handle *h, rdk.rd_kafka_type_t kind, bint share) except NULL:
     cdef char errstr[512]
     cdef char verify[8]
     cdef size_t size = sizeof(verify)
@@ -293,7 +297,13 @@ cdef rdk.rd_kafka_conf_t *_configuration(settings, Handle *h, rdk.rd_kafka_type_
         raise
     rdk.rd_kafka_conf_set_events(conf, events)
     rdk.rd_kafka_conf_set_opaque(conf, h)
-    if kind == rdk.RD_KAFKA_CONSUMER:
+    if share:
+        rdk.rd_kafka_conf_set_log_cb(conf, _on_log)
+        rdk.rd_kafka_conf_set_error_cb(conf, _on_error)
+        rdk.rd_kafka_conf_set_stats_cb(conf, _on_stats)
+        rdk.rd_kafka_conf_set_oauthbearer_token_refresh_cb(conf, _on_token)
+        rdk.rd_kafka_conf_interceptor_add_on_new(conf, "rdknotify", _on_new, h)
+    elif kind == rdk.RD_KAFKA_CONSUMER:
         rdk.rd_kafka_conf_set_rebalance_cb(conf, _on_rebalance)
     return conf
 

@@ -15,7 +15,8 @@ from rdknotify.errors import CommitFailed
 cdef class _Chunk:
     """The records of one poll, in C. Batch, records and views share it; the last one frees them."""
 
-    cdef rdk.rd_kafka_message_t **msgs  # owned
+    cdef rdk.rd_kafka_message_t **msgs  # owned; the messages too, unless they are a share's
+    cdef rdk.rd_kafka_messages_t *share  # owned; what a share consumer acquired, else NULL
     cdef Py_ssize_t count
     cdef Handle *h                   # counted in its chunks
     cdef int generation
@@ -23,13 +24,27 @@ cdef class _Chunk:
 
     def __dealloc__(self):
         cdef Py_ssize_t i
-        if self.msgs == NULL or self.generation != g_generation:
+        if self.h == NULL or self.generation != g_generation:
             return
-        for i in range(self.count):
-            rdk.rd_kafka_message_destroy(self.msgs[i])
+        if self.share != NULL:
+            rdk.rd_kafka_messages_destroy(self.share)
+        else:
+            for i in range(self.count):
+                rdk.rd_kafka_message_destroy(self.msgs[i])
         free(self.msgs)
         rdn_add(&self.h.chunks, -1)
         rdn_add(&g_chunks, -1)
+
+
+cdef _Chunk _new_chunk(Client client):
+    """An empty chunk, which owns what is put into it."""
+    cdef _Chunk chunk = _Chunk.__new__(_Chunk)
+    chunk.h = client._h
+    chunk.generation = client._generation
+    chunk.consumer = client
+    rdn_add(&client._h.chunks, 1)
+    rdn_add(&g_chunks, 1)
+    return chunk
 
 
 cdef inline object _bytes(const void *data, size_t size):
@@ -75,6 +90,10 @@ cdef class Record:
     @property
     def timestamp(self):
         return _timestamp(self._msg)
+
+    @property
+    def delivery_count(self):
+        return rdk.rd_kafka_message_delivery_count(self._msg)
 
     @property
     def headers(self):
@@ -222,7 +241,9 @@ cdef class Consumer(Client):
                         count += rdk.rd_kafka_consume_batch_queue(h.records, 0, msgs + 1, max_records - 1)
                 count = self._sift(msgs, count)
                 if count > 0:
-                    batch._chunk = self._chunk(msgs, count)
+                    batch._chunk = _new_chunk(self)
+                    batch._chunk.msgs = msgs
+                    batch._chunk.count = count
                     msgs = NULL
                     return True
                 PyErr_CheckSignals()
@@ -252,17 +273,6 @@ cdef class Consumer(Client):
                 self._errors.append(kafka_error(msgs[i].err, place + _text(rdk.rd_kafka_message_errstr(msgs[i]))))
             rdk.rd_kafka_message_destroy(msgs[i])
         return kept
-
-    cdef _Chunk _chunk(self, rdk.rd_kafka_message_t **msgs, Py_ssize_t count):
-        cdef _Chunk chunk = _Chunk.__new__(_Chunk)
-        chunk.msgs = msgs
-        chunk.count = count
-        chunk.h = self._h
-        chunk.generation = self._generation
-        chunk.consumer = self
-        rdn_add(&self._h.chunks, 1)
-        rdn_add(&g_chunks, 1)
-        return chunk
 
     def take_errors(self):
         """What went wrong since the last call, oldest first."""
@@ -484,21 +494,25 @@ cdef class Consumer(Client):
 
     def leave(self, timeout):
         """Leave the group: call until true, answering rebalances in between."""
-        cdef int64_t deadline = _deadline(timeout)
-        cdef Handle *h = self._h
-        if rdn_get(&h.fatal):
+        return _leave(self, _deadline(timeout))
+
+
+cdef bint _leave(Client client, int64_t deadline) except -1:
+    """Go on leaving the group; false when a rebalance waits for its answer, or at the deadline."""
+    cdef Handle *h = client._h
+    if rdn_get(&h.fatal):
+        return True
+    h = client._open()
+    rdn_add(&h.users, 1)
+    try:
+        if h.leaving == NULL and not _begin_leaving(h):
             return True
-        h = self._open()
-        rdn_add(&h.users, 1)
-        try:
-            if h.leaving == NULL and not _begin_leaving(h):
-                return True
-            while not rdk.rd_kafka_consumer_closed(h.rk):
-                if rdn_get(&h.rebalances) or rdn_now() >= deadline:
-                    return False
-                with nogil:
-                    _serve_leaving(h, _milliseconds(deadline, SLICE_US))
-                PyErr_CheckSignals()
-            return True
-        finally:
-            rdn_add(&h.users, -1)
+        while not rdk.rd_kafka_consumer_closed(h.rk):
+            if rdn_get(&h.rebalances) or rdn_now() >= deadline:
+                return False
+            with nogil:
+                _serve_leaving(h, _milliseconds(deadline, SLICE_US))
+            PyErr_CheckSignals()
+        return True
+    finally:
+        rdn_add(&h.users, -1)

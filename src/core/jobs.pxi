@@ -1,7 +1,7 @@
 """Calls of librdkafka that wait and cannot be sliced run in a thread of their own, so that Ctrl-C is answered."""
 
 cimport librdkafka as rdk
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t
 from libc.stdlib cimport free
 
 
@@ -11,6 +11,7 @@ cdef enum JobKind:
     JOB_WATERMARKS
     JOB_OFFSETS_FOR_TIMES
     JOB_SEEK
+    JOB_ACKNOWLEDGE
 
 cdef struct Job:
     Handle *h                        # borrowed; counted as a user and a reference
@@ -40,7 +41,7 @@ cdef void _release_job(Job *job) noexcept nogil:
 cdef void *_run_job(void *arg) noexcept nogil:
     cdef Job *job = <Job *> arg
     cdef Handle *h = job.h
-    cdef rdk.rd_kafka_error_t *error
+    cdef rdk.rd_kafka_error_t *error = NULL
     cdef rdk.rd_kafka_topic_t *rkt = NULL
     if job.kind == JOB_METADATA:
         if job.topic != NULL:
@@ -58,11 +59,16 @@ cdef void *_run_job(void *arg) noexcept nogil:
             h.rk, job.topic, job.partition, &job.low, &job.high, job.milliseconds)
     elif job.kind == JOB_OFFSETS_FOR_TIMES:
         job.err = rdk.rd_kafka_offsets_for_times(h.rk, job.partitions, job.milliseconds)
-    else:
+    elif job.kind == JOB_SEEK:
         error = rdk.rd_kafka_seek_partitions(h.rk, job.partitions, job.milliseconds)
-        if error != NULL:
-            job.err = rdk.rd_kafka_error_code(error)
-            rdk.rd_kafka_error_destroy(error)
+    else:
+        while not _take_turn(h, INT64_MAX):
+            pass
+        error = rdk.rd_kafka_share_commit_sync(h.share, job.milliseconds, &job.partitions)
+        _end_turn(h)
+    if error != NULL:
+        job.err = rdk.rd_kafka_error_code(error)
+        rdk.rd_kafka_error_destroy(error)
     rdn_set(&job.running, 0)
     _announce(h)
     _release_job(job)

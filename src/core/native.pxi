@@ -96,6 +96,7 @@ cdef enum:
     STICKY_US = 50_000               # a keyless run stays on a partition this long ...
     STICKY_BYTES = 256 * 1024        # ... or for this many bytes (KIP-480, KIP-794)
     MAX_NOTICES = 1000               # logs, errors and statistics kept for the application to take
+    COURTESY_US = 10_000             # how long who polls again and again stands back for others
     GRACE_US = 5_000_000             # what a garbage-collected handle gets to deliver, or to leave its group
     NOTICE_LOG = 0
     NOTICE_ERROR = 1
@@ -134,6 +135,9 @@ cdef struct TopicState:              # how one topic's records choose a partitio
 
 cdef struct Handle:
     rdk.rd_kafka_t *rk               # owned; destroyed by the service thread
+    rdk.rd_kafka_share_t *share      # a share consumer's other name, which ends with rk; else NULL
+    int64_t turn                     # 1: a thread is inside librdkafka's share API, where one is allowed
+    int64_t queue                    # how many wait for their turn
     rdk.rd_kafka_queue_t *events     # owned; reports, logs, errors, statistics
     rdk.rd_kafka_queue_t *records    # owned; a consumer's, else NULL
     rdk.rd_kafka_queue_t *leaving    # owned; where rebalances arrive while leaving the group, else NULL

@@ -143,10 +143,10 @@ cdef void *_serve(void *arg) noexcept nogil:
     cdef Handle *h = <Handle *> arg
     while not rdn_get(&h.stopping):
         _serve_event(h, 500)
-    if h.records == NULL:
-        _deliver_or_purge(h)
-    else:
+    if h.records != NULL or h.share != NULL:
         _leave_in_time(h)
+    else:
+        _deliver_or_purge(h)
     # Threads that were inside a call see `stopping` within a slice; polled records may live for as long as they like.
     while rdn_get(&h.users) or rdn_get(&h.chunks):
         _serve_event(h, 20)
@@ -169,6 +169,20 @@ cdef void _deliver_or_purge(Handle *h) noexcept nogil:
         if rdn_get(&h.in_flight):
             rdk.rd_kafka_purge(h.rk, rdk.RD_KAFKA_PURGE_F_QUEUE | rdk.RD_KAFKA_PURGE_F_INFLIGHT)
         _serve_event(h, 50)
+
+cdef bint _take_turn(Handle *h, int64_t deadline) noexcept nogil:
+    """Wait, for one slice at most, to be the one thread inside the share API; false if that did not come."""
+    if rdn_add(&h.turn, 1) == 1:
+        return True
+    rdn_add(&h.turn, -1)
+    rdn_add(&h.queue, 1)
+    _wait_while_above(h, &h.turn, 0, deadline)
+    rdn_add(&h.queue, -1)
+    return False
+
+cdef void _end_turn(Handle *h) noexcept nogil:
+    rdn_add(&h.turn, -1)
+    _announce(h)
 
 cdef void _leave_in_time(Handle *h) noexcept nogil:
     """Leave the group, in the background, while the brokers answer."""
@@ -236,7 +250,10 @@ cdef bint _begin_leaving(Handle *h) noexcept nogil:
     """Ask to leave the group; false when there is none to leave, or after a fatal error."""
     cdef rdk.rd_kafka_error_t *error
     h.leaving = rdk.rd_kafka_queue_new(h.rk)
-    error = rdk.rd_kafka_consumer_close_queue(h.rk, h.leaving)
+    if h.share != NULL:
+        error = rdk.rd_kafka_share_consumer_close_queue(h.share, h.leaving)
+    else:
+        error = rdk.rd_kafka_consumer_close_queue(h.rk, h.leaving)
     if error != NULL:
         rdk.rd_kafka_error_destroy(error)
         rdk.rd_kafka_queue_destroy(h.leaving)
@@ -247,8 +264,38 @@ cdef bint _begin_leaving(Handle *h) noexcept nogil:
 cdef void _serve_leaving(Handle *h, int milliseconds) noexcept nogil:
     """Let librdkafka go on leaving: rebalances are called back here, records that still arrive are dropped."""
     cdef rdk.rd_kafka_message_t *msg
-    if h.leaving != NULL and rdk.rd_kafka_consume_batch_queue(h.leaving, milliseconds, &msg, 1) == 1:
+    cdef rdk.rd_kafka_event_t *event
+    if h.share != NULL:
+        # What was fetched for a share consumer comes whole, which only a queue of events can drop.
+        event = NULL if h.leaving == NULL else rdk.rd_kafka_queue_poll(h.leaving, milliseconds)
+        if event != NULL:
+            rdk.rd_kafka_event_destroy(event)
+    elif h.leaving != NULL and rdk.rd_kafka_consume_batch_queue(h.leaving, milliseconds, &msg, 1) == 1:
         rdk.rd_kafka_message_destroy(msg)
+
+cdef rdk.rd_kafka_resp_err_t _on_new(
+    rdk.rd_kafka_t *rk, const rdk.rd_kafka_conf_t *conf, void *opaque, char *errstr, size_t size
+) noexcept nogil:
+    """The only way to learn which client a share consumer has: its requests and its queue of events are as any other's."""
+    (<Handle *> opaque).rk = rk
+    return rdk.RD_KAFKA_RESP_ERR_NO_ERROR
+
+# A share consumer's calls serve the queue of events as well, and call these for what they find there.
+
+cdef void _on_log(const rdk.rd_kafka_t *rk, int level, const char *facility, const char *text) noexcept nogil:
+    if rk != NULL:
+        _notice(<Handle *> rdk.rd_kafka_opaque(rk), NOTICE_LOG, level, facility, text)
+
+cdef void _on_error(rdk.rd_kafka_t *rk, int code, const char *reason, void *opaque) noexcept nogil:
+    _latch_fatal(<Handle *> opaque)
+    _notice(<Handle *> opaque, NOTICE_ERROR, code, rdk.rd_kafka_err2name(<rdk.rd_kafka_resp_err_t> code), reason)
+
+cdef void _on_token(rdk.rd_kafka_t *rk, const char *config, void *opaque) noexcept nogil:
+    _notice(<Handle *> opaque, NOTICE_TOKEN, 0, NULL, NULL)
+
+cdef int _on_stats(rdk.rd_kafka_t *rk, char *json, size_t size, void *opaque) noexcept nogil:
+    _notice(<Handle *> opaque, NOTICE_STATS, 0, NULL, json)
+    return 0
 
 cdef void _on_rebalance(
     rdk.rd_kafka_t *rk, rdk.rd_kafka_resp_err_t err, rdk.rd_kafka_topic_partition_list_t *partitions, void *opaque

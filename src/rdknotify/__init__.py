@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rdknotify.dispatch import NotificationFilter, NotificationResult
     from rdknotify.envelope import Notification
     from rdknotify.errors import (
+        AcknowledgeFailed,
         AuthenticationError,
         AuthorizationError,
         ClosedError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from rdknotify.outcomes import BatchReport, Failure, Outcome
     from rdknotify.persister import Persister
     from rdknotify.producer import Producer
+    from rdknotify.share import ShareBatch, ShareConsumer
     from rdknotify.sinks import Sink
     from rdknotify.sinks.postgres import PostgresSink
     from rdknotify.sinks.sqlite import SQLiteSink
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from rdknotify.url import TransportURL
 
 __all__ = [
+    "AcknowledgeFailed",
     "AuthenticationError",
     "AuthorizationError",
     "Batch",
@@ -71,6 +74,8 @@ __all__ = [
     "RdNotifyError",
     "Record",
     "SQLiteSink",
+    "ShareBatch",
+    "ShareConsumer",
     "Sink",
     "Timeout",
     "TokenError",
@@ -96,6 +101,7 @@ _HOMES = {
     "outcomes": ("BatchReport", "Failure", "Outcome"),
     "persister": ("Persister",),
     "producer": ("Producer",),
+    "share": ("ShareBatch", "ShareConsumer"),
     "sinks": ("Sink",),
     "sinks.postgres": ("PostgresSink",),
     "sinks.sqlite": ("SQLiteSink",),

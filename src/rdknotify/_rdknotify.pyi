@@ -6,7 +6,7 @@ Timeouts are seconds; ``None`` waits for ever, in slices that answer Ctrl-C. Eve
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 from typing_extensions import disjoint_base
@@ -23,6 +23,7 @@ __all__ = [
     "MockCluster",
     "Producer",
     "Record",
+    "ShareConsumer",
     "compose",
     "features",
     "kafka_error",
@@ -189,6 +190,10 @@ class Record:
     @property
     def key(self) -> bytes | None: ...
     @property
+    def delivery_count(self) -> int:
+        """How often a share group has handed it out, this time included; 0 outside of share groups."""
+
+    @property
     def headers(self) -> list[tuple[str, bytes | None]]: ...
     @property
     def topic(self) -> str: ...
@@ -278,6 +283,39 @@ class Consumer(Client):
 
         False: a rebalance waits, or the timeout is over; call again, or give up and shut.
         """
+
+@disjoint_base
+class ShareConsumer(Client):
+    """A member of a share group (Kafka 4.2, a preview of librdkafka's). Calls of several threads take turns."""
+
+    def __init__(self, conf: Mapping[str, str]) -> None: ...
+    def configure_group(self, group: str, settings: Mapping[str, str], timeout: float = 5.0) -> None:
+        """Set properties of a group, which need not exist yet; raises what the broker refused them with."""
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Topic names; there are no regular expressions."""
+
+    def poll(self, batch: Batch, timeout: float | None) -> float | None:
+        """Fill an empty batch with what one fetch acquired, as soon as there is a record.
+
+        Returns for how many seconds at most the records have been acquired by now; None at the timeout, and when
+        errors wait to be taken. Raises ``_STATE`` while a record of the poll before is not acknowledged.
+        """
+
+    def take_errors(self) -> list[KafkaError]:
+        """Records that could not be read; librdkafka has released or rejected them."""
+
+    def acknowledge(self, records: Iterable[Record], kind: int) -> None:
+        """Say what becomes of each: 1 accept, 2 release, 3 reject. The next commit, poll or leave sends it.
+
+        Raises ``_STATE`` for one that is not held (any more); those before it are acknowledged.
+        """
+
+    def commit(self, timeout: float) -> dict[Partition, KafkaError]:
+        """Send what was acknowledged and wait for the answers; returns the partitions in which it failed, and why."""
+
+    def leave(self, timeout: float) -> bool:
+        """Send what was acknowledged, leave the group: what is not becomes available to others. Call until true."""
 
 @disjoint_base
 class MockCluster:

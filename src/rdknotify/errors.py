@@ -10,6 +10,7 @@
     ├── DeliveryError                       notifications were not delivered, found by a flush
     ├── PartialDeliveryError                some records of one batch were not delivered
     └── KafkaError                          Kafka or librdkafka said no: code, name, reason, fatal, retriable
+        ├── AcknowledgeFailed               records of a share group are not, or may not be, settled
         ├── AuthenticationError             credentials or certificate refused
         ├── AuthorizationError              the user may not do that: an ACL is missing
         ├── CommitFailed                    offsets were not committed: the records will be seen again
@@ -22,6 +23,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "AcknowledgeFailed",
     "AuthenticationError",
     "AuthorizationError",
     "ClosedError",
@@ -83,6 +85,20 @@ class KafkaError(RdNotifyError):
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception's own __reduce__ would drop the keyword-only flags.
         return type(self), (self.code, self.name, self.reason), self.__dict__
+
+
+class AcknowledgeFailed(KafkaError):
+    """Settling records of a share group failed; code and name are those of the first partition.
+
+    ``INVALID_RECORD_STATE`` means that the lock had expired: the records are, or were, handed out again. With anything
+    else the outcome is unknown: the broker may have settled them, or hands them out again when their lock expires.
+
+    Attributes:
+        failures: the error of each partition where it failed; it is that of all that was settled there since
+            the last commit.
+    """
+
+    failures: Any = None
 
 
 class AuthenticationError(KafkaError):

@@ -15,7 +15,7 @@ from typing import Any
 
 from rdknotify._rdknotify import Record
 from rdknotify.deadletter import DeadLetterLog, DeadLetters, DeadLetterSink
-from rdknotify.errors import CommitFailed, KafkaError, Timeout
+from rdknotify.errors import CommitFailed, ConfigError, KafkaError, Timeout
 from rdknotify.member import Member
 from rdknotify.options import for_role, resolve
 from rdknotify.retry import DelayLine, Republisher, Retries, create_absent
@@ -83,6 +83,8 @@ class Intake:
         resolve(url, "producer", for_role(options, "producer"), config)
         consumer = resolve(url, "consumer", for_role(options, "consumer"), config).values
         values = resolve(url, "listener", for_role(options, "listener")).values
+        if values["settle"] == "share":
+            raise ConfigError("settle='share': only a rdknotify.Listener can be a member of a share group")
         self.group: str = group or consumer["consumer_group"]
         self.max_records: int = consumer["max_poll_records"]
         self.settle_after: bool = values["settle"] == "after"

@@ -21,7 +21,9 @@ from rdknotify.envelope import Notification, decode
 from rdknotify.errors import ConfigError, EnvelopeError
 from rdknotify.handout import Collector
 from rdknotify.intake import Counts, Intake, positions
+from rdknotify.options import for_role, resolve
 from rdknotify.provenance import Origin
+from rdknotify.share_intake import ShareIntake
 from rdknotify.topics import notification_topic
 from rdknotify.url import TransportURL
 
@@ -67,6 +69,11 @@ class Listener(service.Service):
     exception is logged and treated as ``REQUEUE``. Publishing a retry or dead letter is confirmed before
     the commit; if Kafka refuses it, the listener ends with that error and nothing is committed.
 
+    ``settle="share"``: the pool is a share group (Kafka 4.2 and later), which **librdkafka calls a preview**: each
+    notification goes to any member, in no order, and is accepted when its endpoints are done with it. ``REQUEUE``, or
+    an exception, hands it out again at once; after ``max_deliveries`` it is a dead letter. What takes longer than the
+    option ``lock_duration`` is handed out again meanwhile: see :class:`~rdknotify.ShareConsumer`.
+
     Between two calls it takes part in its group at least once a second, however long all that was polled takes. One
     call that takes longer than librdkafka's ``max.poll.interval.ms`` (5 minutes) costs it its partitions, with a
     warning: the next owner goes on at what is committed, this listener joins again when the call is over.
@@ -84,9 +91,9 @@ class Listener(service.Service):
             ``max_poll_records``).
         batch_timeout: seconds to wait for a batch to fill; None: hand out what is there.
         max_deliveries: how often a record is handed out before it becomes a dead letter (default: 5).
-        retry_delay: seconds until a requeued record is handed out again (default: 5).
+        retry_delay: seconds until a requeued record is handed out again (default: 5; none with ``settle="share"``).
         dead_letter: a topic; True: one named after the source topic and the group; False: dead letters are
-            logged and skipped. None: the option ``dead_letter_topic``, or else True for ``settle="after"``.
+            logged and skipped. None: the option ``dead_letter_topic``, or else False for ``settle="before"`` only.
         stop_timeout: seconds that ``close()`` and interpreter exit wait for endpoints to end (default: 30).
 
     Raises:
@@ -120,7 +127,7 @@ class Listener(service.Service):
         options |= {name: value for name, value in named.items() if value is not None}
         self._batch = batch_size is not None or batch_timeout is not None
         self._dispatcher = Dispatcher(endpoints, batch=self._batch)
-        self._intake = Intake(
+        self._intake = _intake_class(url, options)(
             url,
             _subscription(topics, self._dispatcher.priorities, TransportURL.parse(url).virtual_host),
             group=pool,
@@ -299,6 +306,11 @@ class Listener(service.Service):
             "it will be tried again" if self._settle_after else "it is committed and not tried again",
             exc_info=error,
         )
+
+
+def _intake_class(url: str | TransportURL, options: Mapping[str, Any]) -> type[Intake] | type[ShareIntake]:
+    shared = resolve(url, "listener", for_role(options, "listener")).values["settle"] == "share"
+    return ShareIntake if shared else Intake
 
 
 def _partition(record: Record) -> tuple[str, int]:

@@ -24,12 +24,14 @@ __all__ = [
     "markdown",
 ]
 
-Role: TypeAlias = Literal["producer", "consumer", "listener", "driver"]
+Role: TypeAlias = Literal["producer", "consumer", "share consumer", "listener", "driver"]
 Value: TypeAlias = str | int | float | bool | Mapping[str, Any] | Callable[[], Any] | None
 
-CLIENTS: tuple[Role, ...] = ("producer", "consumer")
+CLIENTS: tuple[Role, ...] = ("producer", "consumer", "share consumer")
 _PRODUCER: tuple[Role, ...] = ("producer",)
 _CONSUMER: tuple[Role, ...] = ("consumer",)
+_CONSUMERS: tuple[Role, ...] = ("consumer", "share consumer")
+_SHARE: tuple[Role, ...] = ("share consumer",)
 _LISTENER: tuple[Role, ...] = ("listener",)
 _DRIVER: tuple[Role, ...] = ("driver",)
 
@@ -180,10 +182,10 @@ OPTIONS: tuple[Option, ...] = (
     # -- consumer
     Option(
         name="consumer_group", type=str, default="oslo_messaging_consumer",
-        roles=_CONSUMER, property="group.id", help="Consumer group where no group or pool is named.",
+        roles=_CONSUMERS, property="group.id", help="Consumer group where no group or pool is named.",
     ),
     Option(
-        name="start", oslo="auto_offset_reset", type=str, default="earliest", roles=_CONSUMER,
+        name="start", oslo="auto_offset_reset", type=str, default="earliest", roles=_CONSUMERS,
         property="auto.offset.reset", choices=("earliest", "latest"),
         help="Where a group begins in a partition for which it has no committed offset.",
     ),
@@ -206,7 +208,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         name="max_poll_records", type=int, default=500, unit="records",
-        roles=_CONSUMER, minimum=1, maximum=2**31 - 1, help="Most records returned by one poll.",
+        roles=_CONSUMERS, minimum=1, maximum=2**31 - 1, help="Most records returned by one poll.",
     ),
     Option(
         name="kafka_consumer_timeout", type=float, default=1.0, unit="seconds",
@@ -222,22 +224,30 @@ OPTIONS: tuple[Option, ...] = (
         help="For compatibility: offsets are committed explicitly whatever it says; true warns.",
     ),
     Option(
-        name="commit_timeout", type=float, default=10.0, unit="seconds", roles=_CONSUMER, minimum=0.001,
+        name="commit_timeout", type=float, default=10.0, unit="seconds", roles=_CONSUMERS, minimum=0.001,
         help="How long a synchronous commit waits for the answer.",
     ),
     Option(
-        name="close_timeout", type=float, default=5.0, unit="seconds", roles=_CONSUMER, minimum=0,
+        name="close_timeout", type=float, default=5.0, unit="seconds", roles=_CONSUMERS, minimum=0,
         help="How long close takes at most to leave the group.",
+    ),
+    # -- share consumer
+    Option(
+        name="lock_duration", type=float, default=30.0, unit="seconds", roles=_SHARE, minimum=1, maximum=3600,
+        help="How long an acquired record is its member's to settle. It becomes share.record.lock.duration.ms of the "
+        "group; brokers allow 15 to 60 seconds unless told otherwise.",
     ),
     # -- listener
     Option(
-        name="settle", type=str, default="before", roles=_LISTENER, choices=("before", "after"),
+        name="settle", type=str, default="before", roles=_LISTENER, choices=("before", "after", "share"),
         help="When offsets are committed: before notifications are handed out (nothing is seen twice), or after "
-        "(nothing is lost, and what is wanted again is seen again).",
+        "(nothing is lost, and what is wanted again is seen again). share, of a Listener only: no offsets but a share "
+        "group, where each notification is settled by itself (a preview of librdkafka's).",
     ),
     Option(
-        name="max_deliveries", type=int, default=5, roles=_LISTENER, minimum=1, maximum=2**31 - 1,
-        help="With settle=after, how often a record is handed out before it is a dead letter.",
+        name="max_deliveries", type=int, default=5, roles=(*_LISTENER, *_SHARE), minimum=1, maximum=2**31 - 1,
+        help="With settle=after, or in a share group, how often a record is handed out before it is a dead letter. "
+        "In a share group brokers allow 8 at most, unless told otherwise.",
     ),
     Option(
         name="retry_delay", type=float, default=5.0, unit="seconds", roles=_LISTENER, minimum=0, maximum=2_147_483,
@@ -293,12 +303,18 @@ DEFAULTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "socket.timeout.ms": ("10000", "a silent broker is given up after 10 s, not 60"),
         "statistics.interval.ms": ("0", "statistics cost time; set it to get them"),
     },
+    "share consumer": {
+        "client.id": ("rdknotify", "the name in the brokers' logs and metrics"),
+        "socket.timeout.ms": ("10000", "a silent broker is given up after 10 s, not 60"),
+        "statistics.interval.ms": ("0", "statistics cost time; set it to get them"),
+    },
 }  # fmt: skip
 """librdkafka properties that we set, each with its value and the reason; ``config`` may change them."""
 
 FIXED: Mapping[str, Mapping[str, str]] = {
     "producer": {"log.queue": "true"},
     "consumer": {"log.queue": "true", "enable.auto.commit": "false", "enable.auto.offset.store": "false"},
+    "share consumer": {"log.queue": "true"},
 }
 """librdkafka properties that we set and own: see :data:`OWNED`."""
 
@@ -327,6 +343,7 @@ OWNED: Mapping[str, str] = {
     "enable.auto.commit": _COMMITS,
     "enable.auto.offset.store": _COMMITS,
     "auto.commit.interval.ms": _COMMITS,
+    "share.acknowledgement.mode": "each record of a share group is settled: accept(), release() or reject()",
     "enable.partition.eof": "the end of a partition is no event here; ask lag()",
     "log.queue": "logs go to logging, logger rdknotify",
     "enabled_events": "events are taken by rdknotify",
@@ -386,6 +403,7 @@ def markdown() -> Iterator[str]:
         ("Connection", CLIENTS),
         ("Sending", _PRODUCER),
         ("Receiving", _CONSUMER),
+        ("Share groups", _SHARE),
         ("Listening to notifications", _LISTENER),
         ("The driver of oslo.messaging only", _DRIVER),
     )
@@ -393,7 +411,7 @@ def markdown() -> Iterator[str]:
         yield from ("", f"## {title}", "")
         yield from _markdown_table(
             ("option", "type", "default", "what", "sets", "oslo"),
-            (_markdown_row(option) for option in OPTIONS if option.roles == roles),
+            (_markdown_row(option) for option in OPTIONS if roles == _section(option)),
         )
     yield from ("", "## librdkafka properties", "")
     yield "`config={...}` passes any other property to librdkafka. We set these, unless it says otherwise:"
@@ -408,6 +426,10 @@ def markdown() -> Iterator[str]:
     yield from _markdown_table(("property", "because"), ((f"`{name}`", reason) for name, reason in OWNED.items()))
 
 
+def _section(option: Option) -> tuple[Role, ...]:
+    return CLIENTS if option.roles == CLIENTS else option.roles[:1]
+
+
 def _shown(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -419,6 +441,8 @@ def _markdown_row(option: Option) -> tuple[str, ...]:
     elif option.minimum is not None:
         kind += f", {allowed_range(option)}"
     text = option.help + (f" None: {option.none}." if option.none else "")
+    if _SHARE[0] in option.roles and _section(option) not in (CLIENTS, _SHARE):
+        text += " Also a share consumer's."
     if option.older:
         text += f" Older: {', '.join(f'`{name}`' for name in option.older)}."
     default = "" if option.default is None else f"`{_shown(option.default)}`"
@@ -430,7 +454,7 @@ def _markdown_row(option: Option) -> tuple[str, ...]:
         default,
         text,
         f"`{option.property}`" if option.property else "",
-        "" if option.instead or option.type is Callable else f"`{option.oslo}`",
+        "" if option.instead or option.roles == _SHARE or option.type is Callable else f"`{option.oslo}`",
     )
 
 

@@ -342,6 +342,9 @@ def _conf(values: Mapping[str, Value], role: Role, passed: Mapping[str, str]) ->
         del conf["heartbeat.interval.ms"]
     if str(values["security_protocol"]).endswith("SSL"):
         _trust(values["ssl_cafile"], conf, passed)
+    if role == "share consumer":
+        del conf["auto.offset.reset"]  # the group's, kept by the brokers
+        conf["max.poll.records"] = str(values["max_poll_records"])
     conf |= passed
     conf |= FIXED[role]
     if not str(values["security_protocol"]).startswith("SASL"):

@@ -72,7 +72,9 @@ def _oslo_option(option: Option) -> cfg.Opt:
 
 _THEIRS: Sequence[cfg.Opt] = kafka_options.KAFKA_OPTS
 _TAKEN: Mapping[str, Option] = {
-    option.oslo: option for option in OPTIONS if not option.instead and option.type is not Callable
+    option.oslo: option
+    for option in OPTIONS
+    if not option.instead and option.type is not Callable and {*_ROLES} & {*option.roles}
 }
 """What the driver heeds, by its name in the group; a callable cannot be written into a file."""
 _OURS: Sequence[cfg.Opt] = [

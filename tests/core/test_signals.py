@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import select
-import signal
-import subprocess
-import sys
-import textwrap
-import time
-
 import pytest
+from support.interrupting import interrupted
 
 SETUP = """
     import sys, time
@@ -51,43 +44,6 @@ CALLS = {
 }
 
 
-def interrupted(call):
-    """How long the call went on after Ctrl-C, in seconds; the process must end well after it."""
-    script = textwrap.dedent(SETUP) + textwrap.dedent("""
-        print("ready", flush=True)
-        try:
-            {call}
-        except KeyboardInterrupt:
-            print("interrupted", flush=True)
-        finally:
-            producer.shut(2); consumer.shut(2); mock.close()
-    """).replace("{call}", call.replace("\n", "\n    "))
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        assert line(process) == b"ready\n"
-        time.sleep(0.4)
-        assert process.poll() is None, process.communicate()
-        begun = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        assert line(process) == b"interrupted\n"
-        took = time.monotonic() - begun
-        assert process.wait(10) == 0, process.stderr.read()
-        return took
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def line(process):
-    read = b""
-    while not read.endswith(b"\n"):
-        assert select.select([process.stdout], [], [], 15)[0], "no output in time"
-        part = os.read(process.stdout.fileno(), 100)
-        assert part, process.stderr.read()
-        read += part
-    return read
-
-
 @pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
 def test_ctrl_c(call):
-    assert interrupted(call) < 0.5
+    assert interrupted(SETUP, call, "producer.shut(2); consumer.shut(2); mock.close()") < 0.5

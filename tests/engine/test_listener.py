@@ -403,7 +403,7 @@ def test_stop_is_quick_while_nothing_arrives(url: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"settle": "share"}, "settle='share'"),
+        ({"settle": "later"}, "settle='later'"),
         ({"topics": "notifications"}, "topics="),
         ({"topics": []}, "topics="),
         ({"topics": ["no spaces"]}, "no spaces"),

@@ -12,7 +12,7 @@ from rdknotify.errors import ConfigError
 from rdknotify.option_table import DEFAULTS, OPTIONS, OWNED, Option, Role, markdown
 from rdknotify.options import for_role, resolve
 
-ROLES: tuple[Role, ...] = ("producer", "consumer")
+ROLES: tuple[Role, ...] = ("producer", "consumer", "share consumer")
 OSLO_TABLE = {
     "kafka_max_fetch_bytes", "kafka_consumer_timeout", "consumer_group", "producer_batch_timeout",
     "producer_batch_size", "compression_codec", "enable_auto_commit", "max_poll_records", "security_protocol",

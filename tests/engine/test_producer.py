@@ -60,11 +60,11 @@ def test_a_topic_that_kafka_forbids_is_refused(mock_cluster, topic):
 
 def test_what_a_broker_refused_together_is_tried_apart_until_all_is_delivered(mock_cluster):
     mock_cluster.create_topic("t", 1)
-    with Producer(mock_cluster.url) as producer:
+    with Producer(mock_cluster.url, linger=0.05) as producer:
         values, keys = [b"%d" % number for number in range(100)], ["k"] * 100
         headers = [[("n", value)] for value in values]
         assert producer.deliver("t", values[:10], keys[:10], headers[:10]).delivered == 10
-        mock_cluster.fail_next("Produce", "INVALID_RECORD", "INVALID_RECORD", "INVALID_RECORD")
+        mock_cluster.fail_next("Produce", "INVALID_RECORD")
         assert producer.deliver("t", values[10:], keys[10:], headers[10:]) == BatchReport(90, 90)
         mock_cluster.fail_next("Produce", "MSG_SIZE_TOO_LARGE")
         assert producer.deliver("t", ["alone"], headers={"for": "all"}) == BatchReport(1, 1)

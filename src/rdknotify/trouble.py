@@ -25,7 +25,9 @@ _CERTIFICATE = re.compile(
 )
 # What a listener does that speaks something else. After a longer time it is only a connection that ended.
 _OTHER_PROTOCOL = re.compile(
-    r"(?s)disconnected.*after \d{1,3}ms in state (APIVERSION_QUERY|SSL_HANDSHAKE|AUTH\w*|UP)\b|invalid response size",
+    r"(?s)(disconnected|broken pipe|connection reset).*after \d{1,3}ms in state "
+    r"(APIVERSION_QUERY|SSL_HANDSHAKE|AUTH\w*|UP)\b"
+    r"|invalid response size",
     re.IGNORECASE,
 )
 
@@ -77,15 +79,15 @@ _ADVICE = (
     (r"refused", "check host and port, and that the broker runs"),
     (r"resolve", "check the host name"),
     (
-        r"^ssl://.*(disconnected|connection closed)",
+        r"^ssl://.*(disconnected|connection closed|broken pipe|connection reset)",
         "it may want a client certificate or SASL: check ssl_client_cert_file, security_protocol and port",
     ),
     (
-        r"^sasl_ssl://.*(disconnected|connection closed)",
+        r"^sasl_ssl://.*(disconnected|connection closed|broken pipe|connection reset)",
         "it may not speak TLS with SASL, or want a client certificate: check security_protocol and port",
     ),
     (
-        r"disconnected|connection closed|APIVERSION_QUERY",
+        r"disconnected|connection closed|broken pipe|connection reset|APIVERSION_QUERY",
         "it may want TLS or SASL: check security_protocol and port",
     ),
 )

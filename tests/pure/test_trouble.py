@@ -57,6 +57,8 @@ def test_who_is_refused_need_not_try_again(name: str, text: str, advice: str) ->
             "ssl://h:1/b: Disconnected: SSL connection closed by peer (after 1ms in state UP)",
             "client certificate or SASL",
         ),
+        ("ssl://h:1/b: Send failed: SSL transport error: Broken pipe (after 0ms in state UP)", "certificate or SASL"),
+        ("h:1/b: Send failed: Connection reset by peer (after 3ms in state UP)", "TLS or SASL"),
         ("ssl://h:1/b: Disconnected: SSL connection closed by peer (after 0ms in state SSL_HANDSHAKE)", "speak TLS"),
         ("sasl_ssl://h:1/b: Disconnected (after 3ms in state APIVERSION_QUERY, 1 identical error(s))", "TLS with SASL"),
         ("h:1/b: Receive failed: Invalid response size 1213486160 (0..100000000)", "not a Kafka port"),

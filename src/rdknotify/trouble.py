@@ -33,7 +33,7 @@ _OTHER_PROTOCOL = re.compile(
 
 _ADVICE = (
     (
-        r"token",
+        r"oauthbearer (token|authentication)|oauth_token|invalid_token",
         "check what oauth_token gives: issuer, audience and lifetime, and what the broker expects",
     ),
     (

@@ -10,12 +10,12 @@ STAMP := .venv/installed
 export RDKNOTIFY_CACHE ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-fast test-pythons test-oslo check bench bench-quick bench-micro bench-docs bench-oslo chaos endurance stress rolling reliability-docs wheel clean
+.PHONY: help build demo test test-fast test-pythons test-oslo check bench bench-quick bench-micro bench-docs bench-oslo chaos endurance stress rolling reliability-docs asan valgrind tsan fuzz lock audit wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-build: $(STAMP) ## virtual environment, librdkafka, extension
+build: $(STAMP) ## virtual environment, librdkafka, extension; LOCKED=1 with the packages of requirements/dev.lock (CPython 3.11)
 
 $(STAMP): pyproject.toml setup.py vendor/build.py vendor/recipe.json src/_rdknotify.pyx src/librdkafka.pxd $(wildcard src/core/*.pxi)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
@@ -24,7 +24,10 @@ $(STAMP): pyproject.toml setup.py vendor/build.py vendor/recipe.json src/_rdknot
 	@$(PYTHON) vendor/build.py >/dev/null
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@echo "installing into .venv"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@if test -n "$(LOCKED)"; then \
+	    $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.lock && \
+	    $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
+	else $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'; fi
 	@touch $@
 
 demo: build ## the main job, shown and checked; KAFKA=host:port on that broker instead of the embedded one
@@ -91,6 +94,26 @@ rolling: build ## three nodes restarted one after the other under load; ROUNDS=1
 
 reliability-docs: build ## docs/reliability.md from the figures of the tests and the long runs
 	@$(BIN)/python -m reliability page
+
+asan: build ## tests of the core under AddressSanitizer, LeakSanitizer and UndefinedBehaviorSanitizer (gcc); any report fails
+	@$(BIN)/python -m reliability asan
+
+valgrind: build ## some of them under valgrind
+	@$(BIN)/python -m reliability valgrind
+
+tsan: build ## some of them under ThreadSanitizer, which is noisy: docs/security.md
+	@$(BIN)/python -m reliability tsan
+
+fuzz: build ## what strangers' bytes do to the parsers, guided by coverage; SECONDS=300
+	@$(BIN)/pip install --quiet --disable-pip-version-check "$$(sed -n 's/^fuzz = \["\([^;]*\);.*/\1/p' pyproject.toml)"
+	@$(BIN)/python -m reliability fuzz --seconds $(or $(SECONDS),300)
+
+lock: build ## requirements/dev.lock: every package of the dev extra and what it needs, with hashes, for CPython 3.11
+	@$(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --extra dev --no-emit-index-url \
+	    --custom-compile-command 'make lock' --upgrade --output-file requirements/dev.lock pyproject.toml
+
+audit: build ## known vulnerabilities among the locked packages; asks PyPI's advisories, so needs the network
+	@$(BIN)/uv tool run --quiet --from pip-audit==2.10.1 pip-audit --strict --disable-pip --require-hashes -r requirements/dev.lock
 
 wheel: build ## sdist and wheel into dist/
 	@$(BIN)/python -m build

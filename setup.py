@@ -1,6 +1,8 @@
 """Builds the one extension against the static librdkafka of vendor/; everything declarative is in pyproject.toml."""
 
 import json
+import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -22,6 +24,9 @@ class SourceDistribution(sdist):
 
 
 def extension() -> Extension:
+    # Who builds for a debugger, a sanitizer or a packager's debug symbols says so in CFLAGS.
+    debug = "-g" in shlex.split(os.environ.get("CFLAGS", ""))
+    strip = [] if debug else ["-s"]
     prefix = librdkafka.build().relative_to(Path.cwd())
     info = json.loads((prefix / librdkafka.INFO).read_text())
     return Extension(
@@ -31,8 +36,8 @@ def extension() -> Extension:
         extra_objects=[str(archive) for archive in prefix.glob("lib/*.a")],
         libraries=info["libraries"],
         library_dirs=info["library_dirs"],
-        extra_compile_args=["-O3", "-g0", "-fvisibility=hidden"],
-        extra_link_args=["-Wl,--exclude-libs,ALL", "-s"] if sys.platform == "linux" else [],
+        extra_compile_args=[*([] if debug else ["-O3", "-g0"]), "-fvisibility=hidden"],
+        extra_link_args=["-Wl,--exclude-libs,ALL", *strip] if sys.platform == "linux" else [],
     )
 
 

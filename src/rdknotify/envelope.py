@@ -211,7 +211,11 @@ def _json_text(payload: Any) -> str:
     try:
         return _dumps(payload).decode()
     except TypeError:
+        pass
+    try:
         return json.dumps(payload, separators=(",", ":"))
+    except RecursionError:
+        raise EnvelopeError("the payload is nested too deeply to be text") from None
 
 
 def decode_message(value: bytes | bytearray | memoryview) -> tuple[dict[str, Any], dict[str, Any]]:

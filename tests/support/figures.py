@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from reliability.results import TESTS, Figure
+
+UNDER_TOOL = "RDKNOTIFY_UNDER" in os.environ
+"""A sanitizer or valgrind runs us, and has times and memory of its own: only what has no unit is held to its target."""
 
 
 class Figures:
@@ -30,7 +34,7 @@ class Figures:
         figure = Figure(what, value, unit, at_most, at_least)
         entry = {"value": value, "unit": unit, "at_most": at_most, "at_least": at_least, "test": self._test}
         self.seen.setdefault(row, {})[what] = entry
-        assert figure.met, f"{row}: {what}: {figure.seen}, wanted: {figure.target}"
+        assert figure.met or (UNDER_TOOL and unit), f"{row}: {what}: {figure.seen}, wanted: {figure.target}"
 
 
 @pytest.fixture
@@ -38,7 +42,7 @@ def figure(request: pytest.FixtureRequest) -> Iterator[Figures]:
     """Records what this test measures."""
     figures = Figures(request.node.nodeid)
     yield figures
-    if not figures.seen:
+    if not figures.seen or UNDER_TOOL:
         return
     known = json.loads(TESTS.read_text()) if TESTS.exists() else {}
     for row, entries in figures.seen.items():

@@ -10,10 +10,11 @@ import socket
 import struct
 from dataclasses import dataclass
 
-__all__ = ["ClusterView", "PartitionView", "ask_metadata"]
+__all__ = ["ClusterView", "PartitionView", "ask_metadata", "read_metadata"]
 
 _METADATA, _VERSION = 3, 1  # version 1 lists every topic and creates none
 _EVERY_TOPIC = -1
+_LONGEST = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,17 @@ def ask_metadata(host: str, port: int, timeout: float) -> ClusterView:
     with socket.create_connection((host, port), timeout=timeout) as connection:
         connection.sendall(struct.pack(">i", len(request)) + request)
         (size,) = struct.unpack(">i", _read(connection, 4))
-        return _Answer(_read(connection, size)).cluster()
+        if not 4 <= size <= _LONGEST:
+            raise ConnectionError(f"an answer of {size} bytes is none of Kafka's")
+        return read_metadata(_read(connection, size))
+
+
+def read_metadata(answer: bytes) -> ClusterView:
+    """What a broker answered, from its correlation id on. Raises ConnectionError if it is no such answer."""
+    try:
+        return _Answer(answer).cluster()
+    except (struct.error, UnicodeDecodeError) as error:
+        raise ConnectionError(f"the answer is no metadata of Kafka's: {error}") from None
 
 
 def _read(connection: socket.socket, size: int) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,7 @@ ROOT = Path(__file__).parents[2]
 LOCK = (ROOT / "requirements/dev.lock").read_text()
 LOCKED = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", LOCK, re.MULTILINE))
 
-if sys.version_info < (3, 11):
-    pytest.skip("there is no tomllib", allow_module_level=True)
-
-import tomllib
-
+tomllib = pytest.importorskip("tomllib", reason="since Python 3.11")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

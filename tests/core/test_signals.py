@@ -6,7 +6,7 @@ import pytest
 from support.interrupting import interrupted
 
 SETUP = """
-    import sys, time
+    import socket, sys, time
     from rdknotify import _rdknotify as core
     mock = core.MockCluster(1)
     mock.set_group_rebalance_delay(0)
@@ -24,6 +24,8 @@ SETUP = """
     mock.set_broker_rtt(1, 60_000)
     time.sleep(0.2)
     delivery = producer.send("records", b"v")
+    server = socket.create_server(("127.0.0.1", 0))
+    mute = core.Producer({"bootstrap.servers": "127.0.0.1:%d" % server.getsockname()[1]})
 """
 
 CALLS = {
@@ -34,7 +36,8 @@ CALLS = {
     "flush": "producer.flush()",
     "metadata": "producer.metadata(timeout=60)",
     "cluster_reachable": "producer.cluster_reachable(60)",
-    "create_topics": 'producer.create_topics([("t", 1, 1, {})], 60)',
+    "create_topics": 'mute.create_topics([("t", 1, 1, {})], 60)',
+    "topic_ids": 'consumer.topic_ids(["records"], 60)',
     "poll": "consumer.poll(batch, 10, None)",
     "commit": 'consumer.commit([("records", 0, 1, -1)], 60)',
     "committed": 'consumer.committed([("records", 0)], 60)',
@@ -46,4 +49,4 @@ CALLS = {
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
 def test_ctrl_c(call):
-    assert interrupted(SETUP, call, "producer.shut(2); consumer.shut(2); mock.close()") < 0.5
+    assert interrupted(SETUP, call, "producer.shut(2); mute.shut(2); consumer.shut(2); mock.close()") < 0.5

@@ -111,6 +111,10 @@ class _Client:
         self._memory = self._memory or memory()
         return time.monotonic() - began
 
+    def send(self, values: list[str]) -> int:
+        """Deliver these, a batch each; returns how many were not."""
+        return sum(len(self._deliver([value])) for value in values)
+
     def _where(self) -> str:
         consumer = self._get("consumer")
         return f"assigned {consumer.assignment()}, at {consumer.position()}"

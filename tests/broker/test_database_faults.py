@@ -26,7 +26,7 @@ from rdknotify.testing import LocalPostgres
 psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
 
 Make = Callable[..., Trouble]
-SLOW = 1.5 * INTERVAL
+SLOW = 1.25 * INTERVAL
 """Seconds that one transaction takes, while a member may take ``INTERVAL`` between two polls."""
 
 
@@ -73,7 +73,7 @@ def test_a_postgres_whose_transactions_take_longer_than_the_poll_interval(
         query(dsn, "CREATE TRIGGER slow AFTER INSERT ON notifications EXECUTE FUNCTION slow()")
         trouble.sender.send(500)
         until(lambda: trouble.persister.counts.stored, timeout=LONG)
-        query(dsn, "UPDATE pace SET seconds = 2")  # and now many of them, in sum longer
+        query(dsn, "UPDATE pace SET seconds = 1.5")  # and now many of them, in sum longer
         trouble.sender.send(2000)
         trouble.drained()
         assert trouble.persister.counts.retries == 0
@@ -197,7 +197,7 @@ def fill_and_free(trouble: Trouble, disk: Path) -> None:
 def test_a_deadlock_with_another_session(
     postgres_sink: Callable[..., Trouble], dsn: str, figure: Figures, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trouble = postgres_sink(max_wait=3.0)  # time to get in between
+    trouble = postgres_sink(max_wait=1.5)  # time to get in between
     with trouble.persister, psycopg.connect(dsn) as other:
         trouble.joined()
         trouble.sender.send(400)

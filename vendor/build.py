@@ -365,8 +365,9 @@ def _change(source: Path, given: Path | None) -> None:
     for change in RECIPE["changes"]:
         path = source / change["file"]
         text = path.read_text() if path.exists() else ""
+        new = change["new"] if isinstance(change["new"], str) else "\n".join(change["new"])
         if text.count(change["old"]) == 1:
-            path.write_text(text.replace(change["old"], change["new"]))
+            path.write_text(text.replace(change["old"], new))
         elif given:
             print(
                 f"{given / 'src' / path.name} has no place for a change of recipe.json: {change['why']}",

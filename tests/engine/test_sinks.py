@@ -48,7 +48,7 @@ def test_what_is_not_as_it_was_is_told_with_offsets_and_remedy(sink: Sink, datab
     database.does("UPDATE notifications_offsets SET next_offset = 4")  # as one restored from a backup
     with pytest.raises(OffsetsBehind, match="t-0 it holds offset 4, but 10 was stored"):
         sink.store("g", rows(10, 12) + rows(0, 1, 1), {T0: Span(10, 12), T1: Span(None, 1)})
-    with pytest.raises(TopicReplaced, match=r"topic t was deleted and made anew.* id old, now it is new.*another table"):
+    with pytest.raises(TopicReplaced, match=r"topic t was deleted and made anew.*id old, now it is new.*another table"):
         sink.store("g", rows(4, 5), {T0: Span(4, 5, "new")})
     database.does("DELETE FROM notifications_offsets")
     with pytest.raises(OffsetsBehind, match="holds offset None"):

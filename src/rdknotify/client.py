@@ -8,18 +8,21 @@ import math
 import os
 import time
 import weakref
+from collections.abc import Mapping
 from types import TracebackType
-from typing import ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from rdknotify import _rdknotify as core
-from rdknotify import events, green, renewal
+from rdknotify import events, green, renewal, shapes
 from rdknotify.errors import AuthenticationError, ConfigError, KafkaError, RdNotifyError
+from rdknotify.events import ClientEvents
 from rdknotify.options import Settings
 from rdknotify.trouble import REFUSALS, Trouble
 
 __all__ = [
     "TIMED_OUT",
     "Closing",
+    "GroupClient",
     "OpenClient",
     "admit",
     "check_accepted",
@@ -33,6 +36,8 @@ __all__ = [
 TIMED_OUT = -185
 """librdkafka's ``_TIMED_OUT``."""
 
+_EXIT_TIMEOUT = 2.0
+"""Seconds that the exit of the process waits for a member to leave its group at most."""
 _FIRST_SLICE = 0.1
 _LONGEST_SLICE = 1.0
 _PATIENCE = 3.0
@@ -87,6 +92,43 @@ class OpenClient(events.EventSource, Protocol):
 
 open_clients: weakref.WeakSet[OpenClient] = weakref.WeakSet()
 """The clients that the exit of the process closes."""
+
+
+class GroupClient(Closing):
+    """What consumers of both kinds of groups have alike, around a client of the core."""
+
+    exit_rank: ClassVar[int] = 0
+    events: ClientEvents
+    _core: core.Client
+    _values: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """librdkafka's name of this client, as in its log lines."""
+        return self.events.name
+
+    @property
+    def closed(self) -> bool:
+        """Closed, or in a process forked after it was made."""
+        return self._core.closed
+
+    @property
+    def statistics(self) -> dict[str, Any] | None:
+        """librdkafka's last statistics (``statistics.interval.ms``), parsed; None before the first."""
+        return self.events.statistics
+
+    @property
+    def exit_timeout(self) -> float:
+        """Seconds that the exit of the process waits for this consumer to leave its group."""
+        return min(_EXIT_TIMEOUT, float(self._values["close_timeout"]))
+
+    def take_events(self) -> list[shapes.Event]:
+        """librdkafka's events, for the forwarding to :mod:`logging`."""
+        return self._core.take_events()
+
+    def set_credentials(self, username: str, password: str) -> None:
+        """As :meth:`Producer.set_credentials <rdknotify.Producer.set_credentials>`."""
+        set_credentials(self, self._core, username, password)
 
 
 def admit(client: OpenClient, handle: core.Client, settings: Settings) -> None:

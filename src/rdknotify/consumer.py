@@ -14,11 +14,11 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from rdknotify import _rdknotify as core
 from rdknotify import green, shapes
-from rdknotify.client import Closing, admit, check_accepted, deadline_after, remaining, set_credentials
+from rdknotify.client import GroupClient, admit, check_accepted, deadline_after, remaining
 from rdknotify.coordinator import patiently
 from rdknotify.errors import ClosedError, CommitFailed, ConfigError, KafkaError
 from rdknotify.events import ClientEvents, logger
@@ -45,7 +45,6 @@ _ASSIGNMENT_LOST = -142
 _SLICE = 0.25
 _PAUSE = 0.02
 _REQUEST_TIMEOUT = 5.0
-_EXIT_TIMEOUT = 2.0
 _GRACE = 1.0
 _CREATION_WAIT = 2.0
 
@@ -76,7 +75,7 @@ class Batch(core.Batch):
         self._consumer._commit_batch(self, timeout, wait)
 
 
-class Consumer(Closing):
+class Consumer(GroupClient):
     """A member of a consumer group that polls batches of records.
 
     ``topics`` are names; one that starts with ``^`` is a regular expression over all topics of the cluster. New topics,
@@ -97,7 +96,7 @@ class Consumer(Closing):
         AuthenticationError, Timeout: the cluster refused us, or did not answer within ``connect_timeout`` seconds.
     """
 
-    exit_rank: ClassVar[int] = 0
+    _core: core.Consumer
 
     def __init__(
         self,
@@ -159,36 +158,6 @@ class Consumer(Closing):
 
     def _is_there(self, topic: str, timeout: float) -> bool:
         return bool(green.call(self._core.metadata, topic, timeout)["topics"].get(topic))
-
-    # -- what every client has ------------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        """librdkafka's name of this client, as in its log lines."""
-        return self.events.name
-
-    @property
-    def closed(self) -> bool:
-        """Closed, or in a process forked after it was made."""
-        return self._core.closed
-
-    @property
-    def statistics(self) -> dict[str, Any] | None:
-        """librdkafka's last statistics (``statistics.interval.ms``), parsed; None before the first."""
-        return self.events.statistics
-
-    @property
-    def exit_timeout(self) -> float:
-        """Seconds that the exit of the process waits for this consumer to leave its group."""
-        return min(_EXIT_TIMEOUT, float(self._values["close_timeout"]))
-
-    def take_events(self) -> list[shapes.Event]:
-        """librdkafka's events, for the forwarding to :mod:`logging`."""
-        return self._core.take_events()
-
-    def set_credentials(self, username: str, password: str) -> None:
-        """As :meth:`Producer.set_credentials <rdknotify.Producer.set_credentials>`."""
-        set_credentials(self, self._core, username, password)
 
     # -- records --------------------------------------------------------------------------------------------------
 

@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby, islice
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from rdknotify import _rdknotify as core
 from rdknotify import green, shapes
 from rdknotify._rdknotify import Record
-from rdknotify.client import Closing, admit, check_accepted, deadline_after, remaining, set_credentials
+from rdknotify.client import GroupClient, admit, check_accepted, deadline_after, remaining
 from rdknotify.deadletter import DeadLetterLog, DeadLetters, DeadLetterSink
 from rdknotify.errors import AcknowledgeFailed, AuthorizationError, ClosedError, ConfigError, KafkaError
 from rdknotify.events import ClientEvents, every_tick, logger
@@ -42,7 +42,6 @@ _WARN_AT_LEAST = 2.0
 
 _SLICE = 0.25
 _REQUEST_TIMEOUT = 5.0
-_EXIT_TIMEOUT = 2.0
 _GRACE = 1.0
 
 _PASSING = frozenset({"_MAX_POLL_EXCEEDED", "_RESOLVE", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION"})
@@ -67,7 +66,7 @@ class ShareBatch(tuple[Record, ...]):
         return [record.value for record in self]
 
 
-class ShareConsumer(Closing):
+class ShareConsumer(GroupClient):
     """A member of a share group (Kafka 4.2 and later): records go to any member, in no promised order.
 
     **librdkafka calls its share consumer a preview**, not for production, whose behaviour may change.
@@ -97,7 +96,7 @@ class ShareConsumer(Closing):
         AuthenticationError, Timeout: the cluster refused us, or did not answer within ``connect_timeout`` seconds.
     """
 
-    exit_rank: ClassVar[int] = 0
+    _core: core.ShareConsumer
 
     def __init__(
         self,
@@ -160,34 +159,6 @@ class ShareConsumer(Closing):
     def unsettled(self) -> frozenset[Record]:
         """The records that were handed out and are not settled yet."""
         return frozenset(self._held)
-
-    @property
-    def name(self) -> str:
-        """librdkafka's name of this client, as in its log lines."""
-        return self.events.name
-
-    @property
-    def closed(self) -> bool:
-        """Closed, or in a process forked after it was made."""
-        return self._core.closed
-
-    @property
-    def statistics(self) -> dict[str, Any] | None:
-        """librdkafka's last statistics (``statistics.interval.ms``), parsed; None before the first."""
-        return self.events.statistics
-
-    @property
-    def exit_timeout(self) -> float:
-        """Seconds that the exit of the process waits for this consumer to leave its group."""
-        return min(_EXIT_TIMEOUT, float(self._values["close_timeout"]))
-
-    def take_events(self) -> list[shapes.Event]:
-        """librdkafka's events, for the forwarding to :mod:`logging`."""
-        return self._core.take_events()
-
-    def set_credentials(self, username: str, password: str) -> None:
-        """As :meth:`Producer.set_credentials <rdknotify.Producer.set_credentials>`."""
-        set_credentials(self, self._core, username, password)
 
     def tick(self) -> None:
         """Warn, once a fetch, of records that are held until their lock is about to expire."""

@@ -29,11 +29,13 @@ def patiently(call: Callable[[float], _T], timeout: float) -> _T:
     """
     deadline = deadline_after(timeout)
     regrouped = min(deadline, deadline_after(_REGROUPING_TIMEOUT))
+    left = timeout
     while True:
         try:
-            return call(remaining(deadline))
+            return call(left)
         except KafkaError as error:
             limit = deadline if error.name in _MOVING else regrouped
             if error.name not in _MOVING | _REGROUPING or remaining(limit) < _PAUSE:
                 raise
         green.pause(_PAUSE)
+        left = remaining(deadline)

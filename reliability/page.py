@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ TESTED = {
     "P": "exactly once into PostgreSQL and SQLite",
     "S": "security",
 }
+ELSEWHERE = {"F20": "chaos", "F21": "endurance"}
 RUNS = {
     "chaos": "random faults against every client at once",
     "endurance": "a fixed rate for long, while members and brokers come and go",
@@ -54,18 +56,23 @@ RUNS = {
 
 
 def rows(tests: dict[str, Any], runs: dict[str, dict[str, Any]]) -> Iterator[tuple[str, ...]]:
-    """The table's lines: one for each figure, what it belongs to in the first of them only."""
+    """The table's lines: one for each figure; what it belongs to and its command only where they change."""
     for row, what in (TESTED | RUNS).items():
         run = runs.get(row, {"what": what, "figures": []})
         figures = [(Figure(**seen), f"`{run['command']}`") for seen in run["figures"]]
-        figures += [(_figure(name, seen), f"`pytest {seen['test']}`") for name, seen in tests.get(row, {}).items()]
-        yield from _lines(row, run["what"], figures)
+        by_test = sorted(tests.get(row, {}).items(), key=lambda entry: entry[1]["test"])
+        figures += [(_figure(name, seen), f"`pytest {seen['test']}`") for name, seen in by_test]
+        elsewhere = ELSEWHERE.get(row)
+        if elsewhere in runs:
+            yield row, what, f"see {elsewhere}", "", "", ""
+        else:
+            yield from _lines(row, run["what"], figures)
 
 
 def render(tests: dict[str, Any], runs: dict[str, dict[str, Any]]) -> str:
     """The page as Markdown."""
     table = list(rows(tests, runs))
-    seen = [line[4] for line in table if line[4] != ABSENT]
+    seen = [line[4] for line in table if line[4] not in ("", ABSENT)]
     keys = ("date", "revision", "processor", "cpus", "load")
     made = [(name, f"{run['seconds']:,} s", *(str(run["setting"][key]) for key in keys)) for name, run in runs.items()]
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
@@ -73,7 +80,7 @@ def render(tests: dict[str, Any], runs: dict[str, dict[str, Any]]) -> str:
     return page.get_template("reliability.md.j2").render(
         seen=seen,
         missed=sum("**missed**" in cell for cell in seen),
-        absent=len(table) - len(seen),
+        absent=sum(line[4] == ABSENT for line in table),
         rows=len(TESTED) + len(RUNS),
         table=markdown(HEAD, table),
         runs=markdown(("", "length", "date", "revision", "processor", "CPUs", "load at its begin"), made),
@@ -87,18 +94,29 @@ def _figure(what: str, seen: dict[str, Any]) -> Figure:
 def _lines(row: str, what: str, figures: list[tuple[Figure, str]]) -> Iterator[tuple[str, ...]]:
     if not figures:
         yield row, what, "", "", ABSENT, ""
+    told = ""
     for number, (figure, command) in enumerate(figures):
         first = (row, what) if number == 0 else ("", "")
         seen = figure.seen if figure.met else f"{figure.seen}, **missed**"
-        yield (*first, figure.what, figure.target, seen, command.replace("|", "\\|"))
+        yield (*first, figure.what, figure.target, seen, command.replace("|", "\\|") if command != told else "")
+        told = command
+
+
+def exists(test: str) -> bool:
+    """Whether there is still such a test; what others have measured is no longer told."""
+    path, _, name = test.partition("::")
+    function = re.escape(name.partition("[")[0].rpartition("::")[2])
+    file = PAGE.parents[1] / path
+    return file.exists() and re.search(rf"^ *def {function}\(", file.read_text(), re.MULTILINE) is not None
 
 
 def load(build: Path = BUILD) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """The figures of the tests, and the runs that there are."""
     tests = build / TESTS.name
     runs = {name: path for name in RUNS if (path := build / f"{name}.json").exists()}
+    known = json.loads(tests.read_text()) if tests.exists() else {}
     return (
-        json.loads(tests.read_text()) if tests.exists() else {},
+        {row: {what: seen for what, seen in entries.items() if exists(seen["test"])} for row, entries in known.items()},
         {name: json.loads(path.read_text()) for name, path in runs.items()},
     )
 

@@ -49,6 +49,8 @@ def figure(request: pytest.FixtureRequest) -> Iterator[Figures]:
     if not figures.seen or UNDER_TOOL:
         return
     known = json.loads(TESTS.read_text()) if TESTS.exists() else {}
+    for row, entries in known.items():  # what it measured before, and perhaps calls otherwise now
+        known[row] = {what: entry for what, entry in entries.items() if entry["test"] != request.node.nodeid}
     for row, entries in figures.seen.items():
         known.setdefault(row, {}).update(entries)
     TESTS.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from support import hostile
 from support.figures import Figures
 from support.hostile import Middle
 from support.victim import Victim
+from support.waiting import until
 
 SEED = int(os.environ.get("RDKNOTIFY_SEED", "20260901"))
 PROOF = {"count": 50, "timeout": 60.0}
@@ -20,8 +21,9 @@ def test_spoiled_answers_of_real_kafka(kafka, topic: str, figure: Figures) -> No
         slowest = victim("prove", mark="first", **PROOF)
         for round_ in range(2):
             for spoil in hostile.EVERY_SPOIL:
+                goal = middle.spoiled + 8
                 middle.turn(spoil=spoil(chance, {hostile.PRODUCE, hostile.FETCH}))
-                victim("suffer", seconds=0.7)
+                until(lambda goal=goal: victim("suffer", seconds=0.2) and middle.spoiled >= goal, "it is spoiled", 30)
             middle.turn()
             slowest = max(slowest, victim("prove", mark=f"round-{round_}", **PROOF))
         for spoil in hostile.EVERY_SPOIL:

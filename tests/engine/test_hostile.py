@@ -70,8 +70,9 @@ def test_spoiled_answers_to_produce_and_fetch(mock: MockCluster, figure: Figures
         victim("prove", mark="first", **PROOF)
         for round_ in range(3):
             for spoil in hostile.EVERY_SPOIL:
+                goal = middle.spoiled + 12
                 middle.turn(spoil=spoil(chance, {hostile.PRODUCE, hostile.FETCH}))
-                victim("suffer", seconds=0.4)
+                until(lambda goal=goal: victim("suffer", seconds=0.2) and middle.spoiled >= goal, "it is spoiled", 30)
             middle.turn()
             victim("prove", mark=f"round-{round_}", **PROOF)  # the same clients go on
         grown, closing = victim("grown"), victim("close")
@@ -87,10 +88,11 @@ def test_spoiled_answers_of_every_kind(mock: MockCluster, figure: Figures) -> No
         victim("prove", mark="first", **PROOF)
         for round_ in range(2):
             for spoil in hostile.EVERY_SPOIL:
+                goal = middle.spoiled + 12
                 middle.turn(spoil=spoil(chance, None, 0.3))
-                victim("suffer", seconds=0.5)
-                closing = max(closing, victim("close"))
-                victim("suffer", seconds=0.2)  # new clients, who learn of the cluster from these answers
+                while middle.spoiled < goal:
+                    victim("suffer", seconds=0.3)
+                    closing = max(closing, victim("close"))  # the next learn of the cluster from such answers
             middle.turn()
             # What a client was told of leaders and epochs it keeps: a new one is needed.
             closing = max(closing, victim("close"))
@@ -158,7 +160,11 @@ def test_a_batch_that_bursts_is_an_error_and_its_neighbours_arrive(
         hostile.store(mock.bootstrap_servers, "t", 0, hostile.record_batch(make(), codec))
         hostile.store(mock.bootstrap_servers, "t", 1, hostile.record_batch(hostile.record(b"neighbour")))
         victim("read", count=PROOF["count"] + 1, timeout=20)
-        until(lambda: victim("suffer", seconds=0.2).get("KafkaError: _BAD_COMPRESSION"), "the error is told", 30)
+        until(
+            lambda: victim("suffer", seconds=0.2) and victim("errors").get("KafkaError: _BAD_COMPRESSION"),
+            "the error is told",
+            30,
+        )
         grown, closing = victim("grown"), victim("close")
     figure("S", f"memory taken by a bomb: {name}", grown, "MiB", at_most=MIB_ALLOWED)
     figure("S", f"close() after a bomb: {name}", closing, "s", at_most=5)

@@ -169,7 +169,8 @@ def test_no_file_is_too_long(tmp_path: Path) -> None:
 
 def test_only_well_known_hosts_are_mentioned() -> None:
     texts = {path: path.read_text() for path in written_files() if path.suffix not in (".jsonl", ".png")}
-    hosts = {(host, path.name) for path, text in texts.items() for host in re.findall(r"https?://(?:\w+:\w+@)?([\w.-]+)", text)}
+    address = re.compile(r"https?://(?:\w+:\w+@)?([\w.-]+)")
+    hosts = {(host, path.name) for path, text in texts.items() for host in address.findall(text)}
     assert {(host, name) for host, name in hosts if host not in HOSTS} == set()
 
 

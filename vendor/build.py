@@ -403,7 +403,9 @@ def _config_h(compiler: Compiler, features: list[str]) -> str:
     """What librdkafka's configure would write for these features."""
     macros = {f"WITH_{feature.upper()}": "1" for feature in features}
     known = "REGEX RAND_R STRNDUP STRERROR_R STRCASESTR ATOMICS_32 ATOMICS_32_ATOMIC ATOMICS_64 ATOMICS_64_ATOMIC"
-    macros.update({f"HAVE_{name}": "1" for name in known.split()}, WITH_C11THREADS="1")
+    macros.update({f"HAVE_{name}": "1" for name in known.split()})
+    if "-fsanitize=thread" not in compiler.flags:  # ThreadSanitizer knows POSIX threads only
+        macros["WITH_C11THREADS"] = "1"
     macros["HAVE_PTHREAD_SETNAME_DARWIN" if sys.platform == "darwin" else "HAVE_PTHREAD_SETNAME_GNU"] = "1"
     if platform.machine() in ("x86_64", "AMD64"):
         macros["WITH_CRC32C_HW"] = "1"

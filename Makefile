@@ -101,7 +101,7 @@ asan: build ## tests of the core under AddressSanitizer, LeakSanitizer and Undef
 valgrind: build ## some of them under valgrind
 	@$(BIN)/python -m reliability valgrind
 
-tsan: build ## some of them under ThreadSanitizer, which is noisy: docs/security.md
+tsan: build ## the same under ThreadSanitizer; what it says of librdkafka is in docs/security.md
 	@$(BIN)/python -m reliability tsan
 
 fuzz: build ## what strangers' bytes do to the parsers, guided by coverage; SECONDS=300

@@ -192,7 +192,7 @@ cdef class Producer(Client):
         finally:
             if record_headers != NULL:  # not taken
                 rdk.rd_kafka_headers_destroy(record_headers)
-        if delivery._t.failed and delivery._t.slots[0].outcome == NOT_PERSISTED:
+        if rdn_get(&delivery._t.failed) and delivery._t.slots[0].outcome == NOT_PERSISTED:
             raise kafka_error(delivery._t.slots[0].err)
         return delivery
 

@@ -128,7 +128,7 @@ cdef class Client:
         pthread_mutex_lock(&h.lock)
         notice = h.first_notice
         h.first_notice = h.last_notice = NULL
-        h.notice_count = 0
+        rdn_set(&h.notice_count, 0)
         dropped = h.notices_dropped
         h.notices_dropped = 0
         pthread_mutex_unlock(&h.lock)

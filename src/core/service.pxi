@@ -45,7 +45,7 @@ cdef void _notice(Handle *h, int kind, int code, const char *first, const char *
     else:
         h.last_notice.next = notice
     h.last_notice = notice
-    h.notice_count += 1
+    rdn_add(&h.notice_count, 1)  # read without the lock, too
     pthread_mutex_unlock(&h.lock)
     pthread_mutex_lock(&g_lock)
     g_notices += 1

@@ -21,7 +21,7 @@ from rdknotify import Consumer, Listener, Notifier, Outcome, Persister, SQLiteSi
 from rdknotify.consumer import Batch
 from rdknotify.envelope import decode
 from rdknotify.errors import CommitFailed, DeliveryError, QueueFull, Timeout
-from rdknotify.testing.checker import Poll, Result, Send, Writer, runs, spans, value
+from rdknotify.testing.checker import Poll, Result, Send, Writer, partition_runs, spans, value
 from rdknotify.testing.checker.history import NOWHERE
 from rdknotify.topics import TopicPartition, notification_topic
 
@@ -129,13 +129,8 @@ class Client:
 
     def _note(self, batch: Batch, epochs: Counter[tuple[str, int]]) -> None:
         at = time.monotonic()
-        found: dict[tuple[str, int], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-        for (topic, partition, offset), wire in zip(batch.origins(), batch.values(), strict=True):
-            offsets, values = found[topic, partition]
-            offsets.append(offset)
-            values.append(decode(wire or b"").payload["n"])
-        for (topic, partition), (offsets, values) in found.items():
-            told = runs(offsets, values)
+        values = (decode(wire or b"").payload["n"] for wire in batch.values())
+        for topic, partition, told in partition_runs(batch.origins(), values):
             epoch = epochs[topic, partition]
             self.history.write(Poll(at, self.job.name, self.job.group, told, topic, partition, epoch))
 

@@ -12,7 +12,7 @@ import logging
 import signal
 import sys
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ from rdknotify.envelope import encode
 from rdknotify.errors import KafkaError, RdNotifyError, Timeout
 from rdknotify.outcomes import Outcome
 from rdknotify.sinks import SinkError
-from rdknotify.testing.checker import Poll, Result, Send, Writer, runs, spans, value
+from rdknotify.testing.checker import Poll, Result, Send, Writer, partition_runs, spans, value
 from rdknotify.testing.checker.history import NOWHERE
 from reliability.chaos.setting import BATCH, BULK, NAME, TOPIC
 
@@ -122,13 +122,9 @@ class Member:
 
     def _note(self, batch: Batch, epochs: Counter[tuple[str, int]]) -> None:
         at = time.monotonic()
-        found: dict[tuple[str, int], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-        for (topic, partition, offset), wire in zip(batch.origins(), batch.values(), strict=True):
-            offsets, values = found[topic, partition]
-            offsets.append(offset)
-            values.append(int(orjson.loads(orjson.loads(wire or b"")["oslo.message"])["message_id"]))
-        for (topic, partition), (offsets, values) in found.items():
-            told, epoch = runs(offsets, values), epochs[topic, partition]
+        values = (int(orjson.loads(orjson.loads(wire or b"")["oslo.message"])["message_id"]) for wire in batch.values())
+        for topic, partition, told in partition_runs(batch.origins(), values):
+            epoch = epochs[topic, partition]
             self.history.write(Poll(at, self.process, self.group, told, topic, partition, epoch))
 
     def info(self, notifications: list[dict[str, Any]]) -> None:

@@ -21,7 +21,15 @@ from rdknotify.errors import ConfigError, KafkaError
 from rdknotify.outcomes import BatchReport, Failure
 from rdknotify.provenance import Origin, ReadRecord, origin_headers
 
-__all__ = ["DeadLetterFile", "DeadLetterLog", "DeadLetterSink", "DeadLetters", "read_dead_letters", "too_large"]
+__all__ = [
+    "DeadLetterFile",
+    "DeadLetterLog",
+    "DeadLetterSink",
+    "DeadLetters",
+    "dead_letters",
+    "read_dead_letters",
+    "too_large",
+]
 
 log = logging.getLogger(__name__)
 
@@ -171,6 +179,13 @@ class DeadLetterLog:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def dead_letters(place: str | bool | None, producer: BatchProducer | Callable[[], BatchProducer]) -> DeadLetterSink:
+    """A topic of that name; True: one named after the origin's topic and the group; False and None: only the log."""
+    if place is None or place is False:
+        return DeadLetterLog()
+    return DeadLetters(producer, None if place is True else place)
 
 
 def read_dead_letters(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rdknotify._rdknotify import Record
-from rdknotify.deadletter import DeadLetterLog, DeadLetters, DeadLetterSink
+from rdknotify.deadletter import DeadLetterLog, DeadLetterSink, dead_letters
 from rdknotify.errors import CommitFailed, ConfigError, KafkaError, Timeout
 from rdknotify.member import Member
 from rdknotify.options import for_role, resolve
@@ -111,7 +111,7 @@ class Intake:
             self._producer = Republisher(self._url, **self._producer_options | unchecked)
             self._resources.callback(self._producer.close)
         if self._dead_letter:
-            self._dead_letters = DeadLetters(self._producer, None if self._dead_letter is True else self._dead_letter)
+            self._dead_letters = dead_letters(self._dead_letter, self._producer)
         if self.settle_after and check:
             create_absent(self._producer, self._retries.topics)
         self._consumer = Member(

@@ -18,7 +18,7 @@ from typing import Any
 
 from rdknotify import options as option_table
 from rdknotify.consumer import Batch
-from rdknotify.deadletter import DeadLetterFile, DeadLetterLog, DeadLetters, DeadLetterSink
+from rdknotify.deadletter import DeadLetterFile, DeadLetterSink, dead_letters
 from rdknotify.errors import ClosedError, ConfigError, KafkaError
 from rdknotify.member import Member
 from rdknotify.retry import Republisher
@@ -459,14 +459,10 @@ def _check(topics: Sequence[str], batch_size: int, max_wait: float) -> None:
 
 
 def _dead_letters(where: Any, make_producer: Callable[[], Republisher]) -> DeadLetterSink:
-    if where is None or where is False:
-        return DeadLetterLog()
-    if where is True:
-        return DeadLetters(make_producer)
     if isinstance(where, os.PathLike) or (isinstance(where, str) and "/" in where):
         return DeadLetterFile(where)
-    if isinstance(where, str):
-        return DeadLetters(make_producer, where)
+    if where is None or isinstance(where, (str, bool)):
+        return dead_letters(where, make_producer)
     if hasattr(where, "send") and hasattr(where, "close"):
         sink: DeadLetterSink = where
         return sink

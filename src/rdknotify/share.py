@@ -20,7 +20,7 @@ from rdknotify import _rdknotify as core
 from rdknotify import green, shapes
 from rdknotify._rdknotify import Record
 from rdknotify.client import GroupClient, admit, check_accepted, deadline_after, remaining
-from rdknotify.deadletter import DeadLetterLog, DeadLetters, DeadLetterSink
+from rdknotify.deadletter import dead_letters
 from rdknotify.errors import AcknowledgeFailed, AuthorizationError, ClosedError, ConfigError, KafkaError
 from rdknotify.events import ClientEvents, every_tick, logger
 from rdknotify.options import for_role, resolve
@@ -127,7 +127,7 @@ class ShareConsumer(GroupClient):
         settings = resolve(url, "share consumer", for_role(options, "share consumer"), config)
         self._values = settings.values
         self._servers = url.bootstrap_servers
-        self._dead_letters = _dead_letters(dead_letter, partial(Republisher, url, config=config, **for_producer))
+        self._dead_letters = dead_letters(dead_letter, partial(Republisher, url, config=config, **for_producer))
         self._closing = threading.Event()
         self._joined = False
         self._waiting: deque[Record] = deque()
@@ -400,12 +400,6 @@ class ShareConsumer(GroupClient):
         handle: core.ShareConsumer | None = getattr(self, "_core", None)
         if handle is not None and not handle.closed:
             warnings.warn(f"{self.name} was not closed", ResourceWarning, stacklevel=2, source=self)
-
-
-def _dead_letters(place: str | bool, make: partial[Republisher]) -> DeadLetterSink:
-    if place is False:
-        return DeadLetterLog()
-    return DeadLetters(make, None if place is True else place)
 
 
 def _several(records: Iterable[Record] | Record) -> Sequence[Record]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from rdknotify.persister import Persister
 from rdknotify.producer import Producer
@@ -89,3 +92,14 @@ def stored(path: Path) -> list[str]:
 
 def names(prefix: str, count: int) -> list[str]:
     return [f"{prefix}{number:04}" for number in range(count)]
+
+
+def seconds_until_interrupted(running: Persister, interrupt: Callable[[], object]) -> float:
+    """How long ``run()`` takes until KeyboardInterrupt ends it; ``interrupt`` sees to that in a thread beside."""
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        running.run()
+    thread.join()
+    return time.monotonic() - begun

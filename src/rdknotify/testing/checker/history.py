@@ -6,7 +6,7 @@ Times are seconds of one clock that all processes share, as ``time.monotonic()``
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -148,6 +148,19 @@ def runs(offsets: Sequence[int], values: Sequence[int]) -> list[Run]:
             found.append((offset, first, count))
         offset, first, count = place, this, 1
     return [*found, (offset, first, count)] if count else found
+
+
+def partition_runs(
+    origins: Iterable[tuple[str, int, int]], values: Iterable[int]
+) -> Iterator[tuple[str, int, list[Run]]]:
+    """Topic, partition and runs of a batch, whose records come from these topics, partitions and offsets."""
+    found: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
+    for (topic, partition, offset), this in zip(origins, values, strict=True):
+        offsets, sent = found.setdefault((topic, partition), ([], []))
+        offsets.append(offset)
+        sent.append(this)
+    for (topic, partition), (offsets, sent) in found.items():
+        yield topic, partition, runs(offsets, sent)
 
 
 def spans(values: Sequence[int]) -> list[Span]:

@@ -20,7 +20,7 @@ def test_spoiled_answers_of_real_kafka(kafka, topic: str, figure: Figures) -> No
     with Middle(kafka.bootstrap_servers) as middle, Victim(f"kafka://{middle.address}", topic) as victim:
         slowest = victim("prove", mark="first", **PROOF)
         for round_ in range(2):
-            for spoil in hostile.EVERY_SPOIL:
+            for spoil in hostile.SPOILS_OF_RECORDS:
                 goal = middle.spoiled + 8
                 middle.turn(spoil=spoil(chance, {hostile.PRODUCE, hostile.FETCH}))
                 until(lambda goal=goal: victim("suffer", seconds=0.2) and middle.spoiled >= goal, "it is spoiled", 30)

@@ -69,7 +69,7 @@ def test_spoiled_answers_to_produce_and_fetch(mock: MockCluster, figure: Figures
     with Middle(mock.bootstrap_servers) as middle, Victim(f"kafka://{middle.address}", "t") as victim:
         victim("prove", mark="first", **PROOF)
         for round_ in range(3):
-            for spoil in hostile.EVERY_SPOIL:
+            for spoil in hostile.SPOILS_OF_RECORDS:
                 goal = middle.spoiled + 12
                 middle.turn(spoil=spoil(chance, {hostile.PRODUCE, hostile.FETCH}))
                 until(lambda goal=goal: victim("suffer", seconds=0.2) and middle.spoiled >= goal, "it is spoiled", 30)

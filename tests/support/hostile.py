@@ -6,6 +6,7 @@ import random
 import socket
 import struct
 import threading
+import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
@@ -266,6 +267,31 @@ def big_numbers(chance: random.Random, kinds: Collection[int] | None, share: flo
     return spoil
 
 
+def old_messages(chance: random.Random, _kinds: Collection[int] | None, share: float = 0.5) -> Spoil:
+    """Calls fetched record batches messages as before Kafka 0.11, of lengths that are as a rule impossible."""
+    epoch_and_magic = struct.Struct(">ib")
+    todays = epoch_and_magic.pack(0, 2)
+
+    def spoil(kind: int, answer: bytearray) -> None:
+        place = answer.find(todays, 16)
+        while kind == FETCH and place > 0:
+            if chance.random() < share:
+                length = chance.choice((-(1 << 31), -1, chance.randrange(30), chance.randrange(200), 0x7FFFFFFF))
+                struct.pack_into(">ii", answer, place - 4, length, chance.getrandbits(31))
+                answer[place + 4] = chance.randrange(2)
+                _sign(answer, place, length)
+            place = answer.find(todays, place + 5)
+
+    return spoil
+
+
+def _sign(answer: bytearray, place: int, length: int) -> None:
+    """Give such a message the CRC that it should have, so that it is read on."""
+    checked = answer[place + 4 : place + length]
+    if length > 4:
+        struct.pack_into(">I", answer, place, zlib.crc32(checked))
+
+
 # -- what bursts
 
 
@@ -280,3 +306,4 @@ def bomb(codec: str, size: int) -> bytes:
 
 
 EVERY_SPOIL = (flip_bits, truncate, big_numbers)
+SPOILS_OF_RECORDS = (*EVERY_SPOIL, old_messages)

@@ -17,7 +17,7 @@ help: ## list the targets
 
 build: $(STAMP) ## virtual environment, librdkafka, extension; LOCKED=1 with the packages of requirements/dev.lock (CPython 3.11)
 
-$(STAMP): pyproject.toml setup.py vendor/build.py vendor/recipe.json src/_rdknotify.pyx src/librdkafka.pxd $(wildcard src/core/*.pxi)
+$(STAMP): pyproject.toml setup.py $(wildcard vendor/*.py) vendor/recipe.json src/_rdknotify.pyx src/librdkafka.pxd $(wildcard src/core/*.pxi)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
 	    { echo "Python 3.10 or newer is needed: install python3, or set PYTHON"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing: install python3-venv"; exit 1; }

@@ -10,8 +10,10 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.sdist import sdist
 
-sys.path.insert(0, str(Path(__file__).parent / "vendor"))
-import build as librdkafka
+sys.path.insert(0, str(Path(__file__).parent))
+from vendor import build as librdkafka
+from vendor.recipe import one_line
+from vendor.sources import bundle
 
 
 class SourceDistribution(sdist):
@@ -19,8 +21,8 @@ class SourceDistribution(sdist):
 
     def make_release_tree(self, base_dir, files):
         super().make_release_tree(base_dir, files)
-        with librdkafka.one_line("rdknotify"):
-            librdkafka.bundle(Path(base_dir) / "vendor" / "source")
+        with one_line("rdknotify"):
+            bundle(Path(base_dir) / "vendor" / "source")
 
 
 def extension() -> Extension:
@@ -44,7 +46,7 @@ def extension() -> Extension:
 # No pickling: these objects are handles. No signatures in docstrings: the stub has them.
 DIRECTIVES = {"language_level": 3, "binding": True, "auto_pickle": False, "embedsignature": False}
 NEEDS_EXTENSION = not {"sdist", "egg_info", "dist_info"} & set(sys.argv)
-with librdkafka.one_line("rdknotify"):
+with one_line("rdknotify"):
     extensions = cythonize([extension()], compiler_directives=DIRECTIVES) if NEEDS_EXTENSION else []
 # By time stamps, an extension that was linked to another librdkafka in between would count as up to date.
 setup(ext_modules=extensions, cmdclass={"sdist": SourceDistribution}, options={"build_ext": {"force": True}})

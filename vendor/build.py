@@ -25,17 +25,16 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-HERE = Path(__file__).resolve().parent
-RECIPE: dict[str, Any] = json.loads((HERE / "recipe.json").read_text())
-BUILD = HERE.parent / "build"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from vendor import compiler as compilers
+from vendor.compiler import Compiler
+from vendor.recipe import BUILD, RECIPE, BuildError, move, one_line
+from vendor.sources import obtain
+
 VERSION: str = RECIPE["librdkafka"]["version"]
 INFO = "rdknotify-build.json"
 """In the prefix: what setup.py and the benchmarks need to link."""
@@ -67,26 +66,10 @@ CONDITIONAL = {
 }
 
 
-class BuildError(Exception):
-    """Something is missing or wrong; the text says what to do."""
-
-
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     with one_line("vendor/build.py"):
         print(build())
-
-
-@contextmanager
-def one_line(program: str) -> Iterator[None]:
-    """Where something is missing, the disk is full or Ctrl-C is hit, end the program with one line, not a traceback."""
-    try:
-        yield
-    except (BuildError, OSError) as error:
-        sys.exit(f"{program}: {error}")
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        sys.exit(130)
 
 
 def build() -> Path:
@@ -136,37 +119,15 @@ def _features(compiler: Compiler) -> list[str]:
 
 
 def _key(compiler: Compiler, features: list[str], given: Path | None) -> str:
-    """What the library depends on, as a short hash: also this file, which writes config.h."""
-    parts = [compiler.identity, platform.machine(), *features, *RECIPE["cflags"], Path(__file__).read_text()]
+    """What the library depends on, as a short hash: also of this file, which writes config.h."""
+    parts = [compiler.identity, platform.machine(), *features, *RECIPE["cflags"]]
+    parts += [Path(file).read_text() for file in (__file__, compilers.__file__)]
     parts += [RECIPE[name]["sha256"] for name in ("librdkafka", "zstd")]
     parts += [json.dumps(RECIPE["changes"])]
     if given:
         sources = sorted((given / "src").rglob("*.[ch]"))
         parts += [str(given), *(f"{path.name}:{path.stat().st_mtime_ns}" for path in sources)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
-
-
-# ---- sources
-
-
-def bundle(parent: Path) -> None:
-    """Put the sources of all parts under ``parent``, as in an sdist. Raises BuildError, OSError."""
-    for name in ("librdkafka", "zstd"):
-        _fetch(name, parent)
-
-
-def _fetch(name: str, parent: Path) -> Path:
-    """The unpacked source of one part under ``parent``, from its npm package unless it is there."""
-    part = RECIPE[name]
-    target = parent / f"{name}-{part['version']}"
-    if target.exists():
-        return target
-    archive = _download(name, part)
-    parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent) as scratch:
-        _unpack(archive, part["folder"], tuple(part["keep"]), Path(scratch) / name)
-        _move(Path(scratch) / name, target)
-    return target
 
 
 def _given() -> Path | None:
@@ -193,147 +154,10 @@ def _version(source: Path) -> str:
     return ".".join(str(int(part, 16)) for part in number.groups())
 
 
-def _source(name: str) -> Path:
-    bundled = HERE / "source" / f"{name}-{RECIPE[name]['version']}"
-    return bundled if bundled.exists() else _fetch(name, BUILD / "source")
-
-
-def _download(name: str, part: dict[str, Any]) -> Path:
-    """The package's archive, verified; kept for the next time."""
-    archive = BUILD / "downloads" / f"{part['sha256'][:16]}.tgz"
-    if archive.exists():
-        _verify(archive, part)
-        return archive
-    if not shutil.which("npm"):
-        otherwise = {
-            "librdkafka": f"RDKNOTIFY_LIBRDKAFKA_SRC to the source of librdkafka {VERSION}",
-            "zstd": "RDKNOTIFY_WITHOUT=zstd",
-        }
-        raise BuildError(
-            f"npm is needed to obtain the source of {name}: install npm (Debian, Ubuntu: npm; Fedora: nodejs-npm), "
-            f"or set {otherwise[name]}"
-        )
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=archive.parent) as scratch:
-        packed = _npm_pack(part["package"], Path(scratch))
-        _verify(packed, part)
-        return packed.replace(archive)
-
-
-def _npm_pack(package: str, folder: Path) -> Path:
-    """The package's archive; npm pack runs none of its scripts."""
-    print(f"fetching {package}", file=sys.stderr)
-    patience = ["--fetch-retries=1", "--fetch-timeout=60000"]  # ms; npm's own 5 minutes look like a hang
-    command = ["npm", "pack", "--loglevel=error", *patience, f"--pack-destination={folder}", package]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    packed = list(folder.glob("*.tgz"))
-    if done.returncode or not packed:
-        reason = re.search(r"^npm (?:error|ERR!) (?!code|syscall|errno)(.+)", done.stderr, re.MULTILINE)
-        raise BuildError(
-            f"npm could not fetch {package}: {reason[1] if reason else 'no reason given'}; is the registry reachable?"
-        )
-    return packed[0]
-
-
-def _verify(archive: Path, part: dict[str, Any]) -> None:
-    found = hashlib.sha256(archive.read_bytes()).hexdigest()
-    if found != part["sha256"]:
-        archive.unlink()
-        raise BuildError(f"{part['package']}: sha256 is {found}, recipe.json says {part['sha256']}; nothing was built")
-
-
-def _unpack(archive: Path, folder: str, keep: tuple[str, ...], target: Path) -> None:
-    """Regular files below ``folder`` that the recipe keeps; nothing may leave the target."""
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            relative = member.name[len(folder) :]
-            if not member.isreg() or not member.name.startswith(folder) or not relative.startswith(keep):
-                continue
-            if ".." in Path(relative).parts:
-                raise BuildError(f"{archive.name}: {member.name} points outside of the archive")
-            path = target / relative
-            path.parent.mkdir(parents=True, exist_ok=True)
-            content = tar.extractfile(member)
-            assert content is not None
-            path.write_bytes(content.read())
-
-
-def _move(source: Path, target: Path) -> None:
-    """Put a finished folder in place; if another build was faster, its is as good."""
-    try:
-        source.rename(target)
-    except OSError:
-        if not target.exists():
-            raise
-
-
-# ---- compiling
-
-
-class Compiler:
-    """The C compiler and the archiver, with the user's flags."""
-
-    def __init__(self) -> None:
-        self.command = _words("CC", "cc")
-        self.archiver = _words("AR", "ar")
-        self.flags = [*_words("CPPFLAGS"), *_words("CFLAGS")]
-        self.link_flags = _words("LDFLAGS")
-        if not shutil.which(self.command[0]):
-            raise BuildError(
-                f"there is no C compiler ({self.command[0]}): install gcc (Debian, Ubuntu: build-essential) or set CC"
-            )
-        if not shutil.which(self.archiver[0]):
-            raise BuildError(f"there is no archiver ({self.archiver[0]}): install binutils or set AR")
-        smallest = self._probe("#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }", [])
-        if smallest.returncode:
-            raise BuildError(
-                f"{shlex.join(self.command)} cannot make the smallest program ({_reason(smallest)}): install the C "
-                "library's headers (Debian, Ubuntu: build-essential; Fedora: glibc-devel), or look at CC and CFLAGS"
-            )
-        done = subprocess.run([*self.command, "--version"], capture_output=True, text=True, check=False)
-        self.identity = shlex.join([*self.command, *self.flags]) + done.stdout
-
-    def links(self, program: str, libraries: list[str]) -> bool:
-        """Whether a small program compiles and links."""
-        return self._probe(program, libraries).returncode == 0
-
-    def _probe(self, program: str, libraries: list[str]) -> subprocess.CompletedProcess[str]:
-        with tempfile.TemporaryDirectory() as scratch:
-            source = Path(scratch) / "probe.c"
-            source.write_text(program)
-            arguments = [*self.flags, str(source), "-o", str(source.with_suffix(""))]
-            arguments += [*self.link_flags, *(f"-l{name}" for name in libraries)]
-            return subprocess.run([*self.command, *arguments], capture_output=True, text=True, check=False)
-
-    def compile(self, source: Path, target: Path, flags: list[str]) -> None:
-        # The user's flags override ours, but their folders come last: another librdkafka must not lend its headers.
-        arguments = [*RECIPE["cflags"], *flags, *self.flags, "-c", str(source), "-o", str(target)]
-        self._run([*self.command, *arguments], f"{source.name} does not compile")
-
-    def archive(self, objects: list[Path], target: Path) -> None:
-        self._run([*self.archiver, "rcs", str(target), *map(str, objects)], f"{target.name} cannot be made")
-
-    def _run(self, command: list[str], failure: str) -> None:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise BuildError(f"{failure}: {_reason(done)}")
-
-
-def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    """The line of a failed compiler that says why."""
-    lines = done.stderr.splitlines() or ["no reason given"]
-    return next((line for line in lines if "error" in line), lines[-1])
-
-
-def _words(variable: str, default: str = "") -> list[str]:
-    """The words of an environment variable, quoted as in a shell; an empty variable counts as none."""
-    return shlex.split(os.environ.get(variable) or default)
-
-
 def _compile_all(compiler: Compiler, features: list[str], given: Path | None, prefix: Path) -> None:
-    original = (given or _source("librdkafka")) / "src"
+    original = (given or obtain("librdkafka")) / "src"
     version = _version(original)
-    zstd = _source("zstd") / "lib" if "zstd" in features else None
+    zstd = obtain("zstd") / "lib" if "zstd" in features else None
     BUILD.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
         work = Path(scratch) / "prefix"
@@ -357,7 +181,7 @@ def _compile_all(compiler: Compiler, features: list[str], given: Path | None, pr
         libraries = [name for feature in SYSTEM if feature in features for name in SYSTEM[feature][1]]
         libraries += ["m", "dl", "pthread"] + ["rt"] * (sys.platform == "linux")
         _write_info(work, version, [*features, *RECIPE["always"]], libraries)
-        _move(work, prefix)
+        move(work, prefix)
 
 
 def _change(source: Path, given: Path | None) -> None:
@@ -454,7 +278,7 @@ def _system() -> Path:
             words = shlex.split(libs)
             libraries, folders = ([word[2:] for word in words if word.startswith(option)] for option in ("-l", "-L"))
             _write_info(work, version, ["what the system's library has"], libraries, folders)
-            _move(work, prefix)
+            move(work, prefix)
     return prefix
 
 

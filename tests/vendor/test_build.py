@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import ClassVar
@@ -59,7 +59,8 @@ class Project:
         self.recipe = {**json.loads(json.dumps(RECIPE)), "changes": []}  # those are for the real librdkafka
         for folder in ("vendor", "tools", "registry"):
             (root / folder).mkdir()
-        shutil.copy(VENDOR / "build.py", root / "vendor")
+        for module in VENDOR.glob("*.py"):
+            shutil.copy(module, root / "vendor")
         for name, files in PARTS.items():
             self.publish(name, {self.recipe[name]["folder"] + path: text for path, text in files.items()})
         self.tool("cc", f'exec {shutil.which("cc")} "$@"')
@@ -405,10 +406,7 @@ class TestTheRealSource:
 
     @pytest.fixture
     def recipe(self) -> ModuleType:
-        spec = spec_from_file_location("vendor_build", VENDOR / "build.py")
-        module = module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
+        return import_module("vendor.build")
 
     @pytest.fixture
     def source(self) -> Path:

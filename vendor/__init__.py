@@ -1,0 +1,1 @@
+"""The C libraries inside the extension: obtained, verified, compiled."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from rdknotify.errors import RdNotifyError
 from rdknotify.testing.cache import fetched
 
-__all__ = ["KAFKA_VERSION", "LocalKafkaError", "find_jars", "find_java", "java_version"]
+__all__ = ["KAFKA_VERSION", "LocalKafkaError", "find_jars", "find_java", "java_version", "run_maven"]
 
 KAFKA_VERSION = "4.3.1"
 MINIMUM_JAVA = 17
@@ -77,30 +77,33 @@ def find_jars() -> Path:
 
 
 def _fetch(work: Path) -> Path:
-    mvn = shutil.which("mvn")
-    if mvn is None:
-        raise LocalKafkaError(
-            f"Maven is missing, which fetches the jars of Kafka {KAFKA_VERSION}: install it "
-            "(Debian: apt install maven), or set KAFKA_HOME to an unpacked Apache Kafka"
-        )
-    _copy_dependencies(mvn, work)
+    (work / "pom.xml").write_text(_pom())
+    arguments = ["-f", "pom.xml", _COPY_DEPENDENCIES, "-DincludeScope=runtime", "-DoutputDirectory=jars"]
+    run_maven(arguments, work, f"Kafka {KAFKA_VERSION}", ", or set KAFKA_HOME to an unpacked Apache Kafka")
     return work / "jars"
 
 
-def _copy_dependencies(mvn: str, work: Path) -> None:
-    (work / "pom.xml").write_text(_pom())
-    command = [mvn, "-q", "-B", "-C", "-f", "pom.xml", _COPY_DEPENDENCIES]
-    command += ["-DincludeScope=runtime", "-DoutputDirectory=jars"]
+def run_maven(arguments: list[str], work: Path, what: str, otherwise: str = "") -> None:
+    """Run Maven in the folder ``work``; it verifies the checksums of what it fetches.
+
+    Raises :class:`LocalKafkaError` where ``what`` cannot be had: one line that says what to do, ``otherwise`` included.
+    """
+    mvn = shutil.which("mvn")
+    if mvn is None:
+        raise LocalKafkaError(
+            f"Maven is missing, which fetches the jars of {what}: install it (Debian: apt install maven){otherwise}"
+        )
+    command = [mvn, "-q", "-B", "-C", *arguments]
     try:
         done = subprocess.run(
             command, cwd=work, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=FETCH_TIMEOUT
         )
     except subprocess.TimeoutExpired:
-        raise LocalKafkaError(f"Maven fetched no Kafka {KAFKA_VERSION} within {FETCH_TIMEOUT:.0f} s") from None
+        raise LocalKafkaError(f"Maven fetched no {what} within {FETCH_TIMEOUT:.0f} s") from None
     if "No space left on device" in done.stdout + done.stderr:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if done.returncode != 0:
-        raise LocalKafkaError(f"Maven could not fetch Kafka {KAFKA_VERSION}: {_reason(done.stdout + done.stderr)}")
+        raise LocalKafkaError(f"Maven could not fetch {what}: {_reason(done.stdout + done.stderr)}")
 
 
 def _reason(output: str) -> str:

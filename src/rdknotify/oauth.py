@@ -20,7 +20,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote_plus, urlencode, urlsplit
 
+from rdknotify import trust
 from rdknotify.errors import ConfigError, TokenError
+from rdknotify.url import is_confidential
 
 __all__ = ["ClientCredentials", "OAuthToken", "TokenSource"]
 
@@ -64,7 +66,8 @@ class ClientCredentials:
         client_secret: its secret; a ``Path`` is read anew each time, so that the secret can be changed meanwhile.
         scope: scopes that are asked for, separated by spaces.
         parameters: further parameters of the request, as ``{"audience": "kafka"}``.
-        cafile: a PEM file, or its text, of the CA certificates that the server is checked against; None: the system's.
+        cafile: a PEM file, or its text, of the CA certificates that the server is checked against; None: those that
+            SSL_CERT_FILE and SSL_CERT_DIR of the environment name, else the system's.
         timeout: seconds for connecting, and for each piece of the answer.
         extensions: see :class:`OAuthToken`.
 
@@ -85,9 +88,8 @@ class ClientCredentials:
         timeout: float = 10.0,
         extensions: Mapping[str, str] | None = None,
     ) -> None:
-        place = urlsplit(token_url)
-        local = place.scheme == "http" and place.hostname in ("localhost", "127.0.0.1", "::1")
-        if not place.hostname or not (place.scheme == "https" or local):
+        place = urlsplit(token_url if is_confidential(token_url) else "")
+        if not place.hostname:
             raise ConfigError("token_url: https://host/path is needed (http:// only to this machine)")
         if place.username is not None or place.password is not None:
             raise ConfigError("token_url: it has credentials; they are client_id= and client_secret=")
@@ -102,8 +104,8 @@ class ClientCredentials:
         self._timeout = timeout
         self._extensions = dict(extensions or {})
         # Neither redirected, for that would send the secret on, nor to another scheme.
-        handlers = [_NoRedirect(), urllib.request.HTTPSHandler(context=_context(cafile))]
-        self._opener = urllib.request.build_opener(*handlers)
+        secure = [urllib.request.HTTPSHandler(context=_context(cafile))] if place.scheme == "https" else []
+        self._opener = urllib.request.build_opener(_NoRedirect(), *secure)
 
     def __repr__(self) -> str:
         return f"ClientCredentials(token_url={self.token_url!r}, client_id={self.client_id!r})"
@@ -160,10 +162,12 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _context(cafile: str | None) -> ssl.SSLContext:
+    if cafile is None:
+        store = trust.find("cafile")
+    else:
+        store = trust.Store(text=cafile) if cafile.lstrip().startswith("-----BEGIN") else trust.Store(file=cafile)
     try:
-        if cafile is not None and cafile.lstrip().startswith("-----BEGIN"):
-            return ssl.create_default_context(cadata=cafile)
-        return ssl.create_default_context(cafile=cafile)
+        return ssl.create_default_context(cafile=store.file, capath=store.folder, cadata=store.text)
     except (OSError, ValueError) as error:
         raise ConfigError(f"cafile={'(text)' if cafile and '-----' in cafile else cafile}: {error}") from None
 

@@ -96,8 +96,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         name="ssl_cafile", older=("ssl_ca_file",), type=str, default=None,
         property="ssl.ca.location", pem="ssl.ca.pem",
-        help="The CA certificates that brokers are checked against: a PEM file, or its text. Unset: SSL_CERT_FILE "
-        "or SSL_CERT_DIR of the environment, else the system's.",
+        help="The CA certificates that brokers are checked against: a PEM file, or its text. Unset: those "
+        "that SSL_CERT_FILE and SSL_CERT_DIR of the environment name, else the system's, else the package certifi's.",
     ),
     Option(
         name="ssl_client_cert_file", type=str, default=None,
@@ -322,10 +322,6 @@ CREDENTIALS = (
     "credentials stand in the URL: kafka://user:password@host, or TransportURL(username=, password=); in the option "
     "credentials_file; or in RDKNOTIFY_USERNAME and RDKNOTIFY_PASSWORD"
 )
-_OIDC = (
-    "librdkafka is built without its OIDC client: use the options oauth_token_url, oauth_client_id and "
-    "oauth_client_secret, or oauth_token"
-)
 _COMMITS = "offsets are committed explicitly, before or after the work: use commit= or settle="
 _PARTITIONS = "partitions are chosen by rdknotify"
 _OUTCOMES = "every record has an outcome, which is taken from its delivery report"
@@ -333,11 +329,6 @@ OWNED: Mapping[str, str] = {
     "bootstrap.servers": "the brokers stand in the URL",
     "sasl.username": CREDENTIALS,
     "sasl.password": CREDENTIALS,
-    "sasl.oauthbearer.method": _OIDC,
-    "sasl.oauthbearer.client.id": _OIDC,
-    "sasl.oauthbearer.client.secret": _OIDC,
-    "sasl.oauthbearer.token.endpoint.url": _OIDC,
-    "sasl.oauthbearer.scope": _OIDC,
     "group.id": "use group=, pool= or the option consumer_group",
     "auto.offset.reset": "use start=",
     "enable.auto.commit": _COMMITS,

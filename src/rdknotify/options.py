@@ -8,7 +8,6 @@ own, and clients of both roles.
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
-from rdknotify import credentials
+from rdknotify import credentials, trust
 from rdknotify.errors import ConfigError
 from rdknotify.option_table import (
     ALIASES,
@@ -31,7 +30,7 @@ from rdknotify.option_table import (
     Value,
     allowed_range,
 )
-from rdknotify.url import HIDDEN, TransportURL, is_secret
+from rdknotify.url import HIDDEN, TransportURL, is_confidential, is_secret
 
 __all__ = ["Settings", "for_role", "resolve"]
 
@@ -48,6 +47,9 @@ _KINDS: Mapping[Any, str] = {
     Callable: "a callable (where only text can be given, use oauth_token_url)",
 }
 _UNSECURED = "enable.sasl.oauthbearer.unsecure.jwt"
+_VERIFY = "enable.ssl.certificate.verification"
+_OFF = ("false", "f", "0")
+_TOKEN_URL = "sasl.oauthbearer.token.endpoint.url"
 _WORDS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 
 
@@ -270,7 +272,15 @@ def _check_sasl(values: Mapping[str, Value], identity: credentials.Credentials, 
         raise ConfigError(
             f"option security_protocol={protocol}: sasl_mechanism {mechanism} needs a {missing}: {CREDENTIALS}"
         )
-    if mechanism != "OAUTHBEARER" or values["oauth_token"] or _UNSECURED in passed:
+    if mechanism != "OAUTHBEARER":
+        return
+    if _by_oidc(values, passed):
+        if given := [name for name, value in values.items() if name.startswith("oauth_") and value]:
+            raise ConfigError(
+                f"option {given[0]}: with sasl.oauthbearer.method=oidc librdkafka gets the tokens: give one"
+            )
+        return
+    if values["oauth_token"] or _UNSECURED in passed:
         return
     if not values["oauth_token_url"]:
         raise ConfigError(
@@ -311,6 +321,8 @@ def _warn_of_no_effect(values: Mapping[str, Value], url: TransportURL) -> None:
 
 def _warn_of_trust(values: Mapping[str, Value], passed: Mapping[str, str]) -> None:
     protocol = values["security_protocol"]
+    if _by_oidc(values, passed) and not is_confidential(passed.get(_TOKEN_URL, "https:")):
+        _warn(f"{_TOKEN_URL}: the client's secret is sent in the clear: use https")
     if protocol == "SASL_PLAINTEXT" and values["sasl_mechanism"] == "OAUTHBEARER" and _UNSECURED not in passed:
         _warn("sasl_mechanism OAUTHBEARER sends the token in the clear: use security_protocol=SASL_SSL")
     if protocol == "SASL_PLAINTEXT" and values["sasl_mechanism"] == "PLAIN":
@@ -318,11 +330,11 @@ def _warn_of_trust(values: Mapping[str, Value], passed: Mapping[str, str]) -> No
     if not str(protocol).endswith("SSL"):
         return
     for name, off, unchecked in (
-        ("enable.ssl.certificate.verification", "false", "certificates are not checked"),
-        ("ssl.endpoint.identification.algorithm", "none", "host names are not compared with their certificates"),
+        (_VERIFY, _OFF, "certificates are not checked"),
+        ("ssl.endpoint.identification.algorithm", ("none",), "host names are not compared with their certificates"),
     ):
-        if passed.get(name, "").lower() == off:
-            _warn(f"{name}={off}: brokers' {unchecked}, so that anyone on the way can pose as one; leave it out")
+        if (value := passed.get(name, "").lower()) in off:
+            _warn(f"{name}={value}: brokers' {unchecked}, so that anyone on the way can pose as one; leave it out")
 
 
 def _warn(text: str) -> None:
@@ -340,8 +352,7 @@ def _conf(values: Mapping[str, Value], role: Role, passed: Mapping[str, str]) ->
         # Brokers decide on these there, and librdkafka refuses the properties.
         del conf["partition.assignment.strategy"]
         del conf["heartbeat.interval.ms"]
-    if str(values["security_protocol"]).endswith("SSL"):
-        _trust(values["ssl_cafile"], conf, passed)
+    conf |= _trust(values, passed)
     if role == "share consumer":
         del conf["auto.offset.reset"]  # the group's, kept by the brokers
         conf["max.poll.records"] = str(values["max_poll_records"])
@@ -352,11 +363,22 @@ def _conf(values: Mapping[str, Value], role: Role, passed: Mapping[str, str]) ->
     return conf
 
 
-def _trust(authorities: Value, conf: dict[str, str], passed: Mapping[str, str]) -> None:
-    """Whose certificates brokers may show: those given, as a file or as text, else what the system trusts."""
-    if authorities is None and "ssl.ca.pem" not in passed:
-        # librdkafka would ask its OpenSSL alone, which may have been built for another distribution's layout.
-        conf["ssl.ca.location"] = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "probe"
+def _trust(values: Mapping[str, Value], passed: Mapping[str, str]) -> dict[str, str]:
+    """Whom to trust where nobody says: librdkafka's OpenSSL may have been built for another distribution's layout."""
+    found: dict[str, str] = {}
+    verifies = str(values["security_protocol"]).endswith("SSL") and passed.get(_VERIFY, "").lower() not in _OFF
+    if verifies and values["ssl_cafile"] is None and "ssl.ca.pem" not in passed:
+        found |= trust.find("ssl_cafile").properties("ssl")
+    https = _by_oidc(values, passed) and not passed.get(_TOKEN_URL, "").startswith("http:")
+    if https and not {"https.ca.location", "https.ca.pem"} & passed.keys():
+        found |= trust.find("https.ca.location").properties("https")
+    return found
+
+
+def _by_oidc(values: Mapping[str, Value], passed: Mapping[str, str]) -> bool:
+    """Whether librdkafka is to get tokens by itself. Where that is not built in, it refuses the properties."""
+    sasl = str(values["security_protocol"]).startswith("SASL") and values["sasl_mechanism"] == "OAUTHBEARER"
+    return sasl and passed.get("sasl.oauthbearer.method", "").lower() == "oidc"
 
 
 def _hint(name: object) -> str:

@@ -26,6 +26,7 @@ from rdknotify.events import ClientEvents, every_tick, logger
 from rdknotify.options import for_role, resolve
 from rdknotify.retry import Republisher
 from rdknotify.topics import TopicPartition, check_name
+from rdknotify.trouble import naming_options
 from rdknotify.url import TransportURL
 
 __all__ = ["ShareBatch", "ShareConsumer"]
@@ -137,7 +138,8 @@ class ShareConsumer(GroupClient):
         self._unsent = False
         self._deadline = 0.0
         self._warned = False
-        self._core = core.ShareConsumer(settings.conf)
+        with naming_options():
+            self._core = core.ShareConsumer(settings.conf)
         self.events = ClientEvents(self._core.name)
         try:
             admit(self, self._core, settings)

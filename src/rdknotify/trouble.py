@@ -94,7 +94,7 @@ _ADVICE = (
 _GENERAL_ADVICE = "check the addresses, security_protocol and what stands between (firewall, proxy)"
 
 
-_FILES = (
+_SETTINGS = (
     (r"key values mismatch", "option ssl_client_key_file: it is not the key of ssl_client_cert_file"),
     (
         r"ssl\.key\.",
@@ -102,16 +102,20 @@ _FILES = (
     ),
     (r"ssl\.certificate\.", "option ssl_client_cert_file: a PEM file that can be read is needed"),
     (r"ssl\.ca\.", "option ssl_cafile: a PEM file of certificates that can be read is needed"),
+    (
+        r"depends? on libcurl",
+        "config: librdkafka's OIDC client is not built in: use oauth_token_url and what belongs to it, or oauth_token",
+    ),
 )
 
 
 @contextmanager
 def naming_options() -> Iterator[None]:
-    """Around the making of a client: what librdkafka says of the properties of TLS is said of the options."""
+    """Around the making of a client: what librdkafka says of properties of TLS and OIDC is said of the options."""
     try:
         yield
     except ConfigError as error:
-        for pattern, advice in _FILES:
+        for pattern, advice in _SETTINGS:
             if re.search(pattern, str(error)):
                 raise ConfigError(f"{advice} ({error})") from None
         raise

@@ -11,11 +11,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv6Address
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from rdknotify.errors import ConfigError
 
-__all__ = ["DEFAULT_PORT", "HIDDEN", "SCHEMES", "TransportURL", "is_secret"]
+__all__ = ["DEFAULT_PORT", "HIDDEN", "SCHEMES", "TransportURL", "is_confidential", "is_secret"]
 
 SCHEMES = ("kafka", "rdkafka")
 DEFAULT_PORT = 9092
@@ -33,6 +33,16 @@ _EXAMPLE = "kafka://host1:9092,host2:9092/virtual_host"
 def is_secret(name: str, value: object = None) -> bool:
     """Whether the value of an option or librdkafka property must not be shown, by its name or what it looks like."""
     return _SECRET.search(name) is not None or (isinstance(value, str) and "PRIVATE KEY" in value)
+
+
+def is_confidential(address: str) -> bool:
+    """Whether what is sent to a web address stays between it and us: by HTTPS, or on this machine."""
+    try:
+        place = urlsplit(address)
+    except ValueError:
+        return False
+    local = place.hostname in ("localhost", "127.0.0.1", "::1")
+    return place.scheme == "https" or (place.scheme == "http" and local)
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,12 +135,6 @@ def test_tokens_that_nobody_wants_and_tokens_in_the_clear_are_warned_of() -> Non
         resolve("kafka://h", "producer", {"sasl_mechanism": "OAUTHBEARER", "oauth_token": token})
 
 
-@pytest.mark.parametrize("name", ["sasl.oauthbearer.method", "sasl.oauthbearer.token.endpoint.url"])
-def test_librdkafkas_own_oidc_is_not_built_in_and_the_error_says_what_is(name: str) -> None:
-    with pytest.raises(ConfigError, match="built without its OIDC client: use the options oauth_token_url"):
-        resolve("kafka://h", "producer", BEARER, {name: "oidc"})
-
-
 PEM = {
     "ssl_cafile": ("-----BEGIN CERTIFICATE-----\nca\n", "ssl.ca.pem", "ssl.ca.location"),
     "ssl_client_cert_file": ("-----BEGIN CERTIFICATE-----\ncert\n", "ssl.certificate.pem", "ssl.certificate.location"),

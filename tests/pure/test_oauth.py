@@ -111,7 +111,7 @@ def test_a_server_that_does_not_answer(server: TokenServer) -> None:
     server.silence.set()
 
 
-def test_tls_is_verified(tmp_path: Path) -> None:
+def test_tls_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority, stranger = trustme.CA(), trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -123,12 +123,24 @@ def test_tls_is_verified(tmp_path: Path) -> None:
             assert ClientCredentials(server.url, "c", "s", cafile=cafile)().value == "abc"
         assert "certificate verify failed" in refused(server.url)
         assert "certificate verify failed" in refused(server.url, cafile=stranger.cert_pem.bytes().decode())
-        assert len(server.requests) == 2
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca"))
+        monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+        assert ClientCredentials(server.url, "c", "s")().value == "abc"
+        assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize(
     "url",
-    ["", "token", "http://host/token", "ftp://host/t", "file:///etc/passwd", "https://", "https://u:geheim@host/t"],
+    [
+        "",
+        "token",
+        "http://host/token",
+        "ftp://host/t",
+        "file:///etc/passwd",
+        "https://",
+        "https://[",
+        "https://u:geheim@host/t",
+    ],
 )
 def test_addresses_that_would_give_the_secret_away(url: str) -> None:
     with pytest.raises(ConfigError, match="token_url") as caught:

@@ -1,5 +1,6 @@
 """Options: the table, what becomes of it for librdkafka, and the errors."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -262,30 +263,65 @@ def test_credentials_choose_sasl() -> None:
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
 
-@pytest.mark.parametrize(
-    ("options", "config", "environment", "trusted"),
-    [
-        ({"ssl_cafile": "ca"}, {}, {"SSL_CERT_FILE": "f"}, {"ssl.ca.location": "ca"}),
-        ({"ssl_cafile": PEM}, {}, {"SSL_CERT_FILE": "f"}, {"ssl.ca.pem": PEM}),
-        ({}, {"ssl.ca.pem": PEM}, {"SSL_CERT_FILE": "f"}, {"ssl.ca.pem": PEM}),
-        ({}, {}, {"SSL_CERT_FILE": "f", "SSL_CERT_DIR": "d"}, {"ssl.ca.location": "f"}),
-        ({}, {}, {"SSL_CERT_DIR": "d"}, {"ssl.ca.location": "d"}),
-        ({}, {}, {}, {"ssl.ca.location": "probe"}),
-    ],
-)
-def test_whom_a_client_trusts(
-    options: dict[str, str],
-    config: dict[str, str],
-    environment: dict[str, str],
-    trusted: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+@pytest.fixture
+def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the environment says is trusted."""
+    (tmp_path / "bundle.pem").write_text(PEM)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "bundle.pem"))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    return str(tmp_path / "bundle.pem")
+
+
+def authorities(options: dict[str, Any], config: dict[str, str]) -> dict[str, str]:
     conf = resolve("kafka://h", "producer", {"security_protocol": "SSL", **options}, config).conf
-    assert {name: value for name, value in conf.items() if name.startswith("ssl.ca")} == trusted
+    return {name: value for name, value in conf.items() if re.match(r"(ssl|https)\.ca\.", name)}
+
+
+def test_whom_a_client_trusts(bundle: str) -> None:
+    assert authorities({"ssl_cafile": "ca"}, {}) == {"ssl.ca.location": "ca"}
+    assert authorities({"ssl_cafile": PEM}, {}) == {"ssl.ca.pem": PEM}
+    assert authorities({}, {"ssl.ca.pem": PEM}) == {"ssl.ca.pem": PEM}
+    assert authorities({}, {"ssl.ca.location": "probe"}) == {"ssl.ca.location": "probe"}
+    assert authorities({}, {}) == {"ssl.ca.location": bundle}
+    assert authorities({"security_protocol": "PLAINTEXT"}, {}) == {}
+
+
+@pytest.mark.parametrize("off", [False, 0, "F"])
+def test_a_client_that_checks_nobody_needs_no_authorities(off: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/absent")
+    with pytest.raises(ConfigError, match="SSL_CERT_FILE=/absent"):
+        resolve("kafka://h", "producer", {"security_protocol": "SSL"})
+    with pytest.warns(UserWarning, match="can pose as one"):
+        resolve("kafka://h", "producer", {"security_protocol": "SSL"}, {"enable.ssl.certificate.verification": off})
+
+
+OIDC = {"sasl.oauthbearer.method": "OIDC", "sasl.oauthbearer.token.endpoint.url": "https://host/token"}
+BEARER = {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}
+
+
+def test_whom_librdkafkas_oidc_client_trusts(bundle: str) -> None:
+    both = {"ssl.ca.location": bundle, "https.ca.location": bundle}
+    assert authorities(BEARER, OIDC) == both
+    assert authorities({**BEARER, "ssl_cafile": "ca"}, OIDC) == both | {"ssl.ca.location": "ca"}
+    assert authorities(BEARER, OIDC | {"https.ca.location": "mine"}) == both | {"https.ca.location": "mine"}
+    assert authorities(BEARER, OIDC | {"https.ca.pem": PEM}) == {"ssl.ca.location": bundle, "https.ca.pem": PEM}
+    local = OIDC | {"sasl.oauthbearer.token.endpoint.url": "http://127.0.0.1/token"}
+    assert authorities(BEARER, local) == {"ssl.ca.location": bundle}
+
+
+def test_the_secret_of_librdkafkas_oidc_client_is_kept() -> None:
+    given = {**OIDC, "sasl.oauthbearer.client.id": "billing", "sasl.oauthbearer.client.secret": "hunter2"}
+    settings = resolve("kafka://h", "producer", BEARER, given)
+    assert settings.conf["sasl.oauthbearer.client.secret"] == "hunter2"
+    assert "hunter2" not in repr(settings)
+    with pytest.warns(UserWarning, match=r"token.endpoint.url: the client's secret is sent in the clear"):
+        resolve("kafka://h", "producer", BEARER, given | {"sasl.oauthbearer.token.endpoint.url": "http://host/token"})
+
+
+def test_tokens_come_from_one_place() -> None:
+    assert "option oauth_token_url: with sasl.oauthbearer.method=oidc" in refused(
+        "producer", {**BEARER, "oauth_token_url": "https://host/token"}, OIDC
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """Builds the one extension against the static librdkafka of vendor/; everything declarative is in pyproject.toml."""
 
+import gzip
 import json
 import os
 import shlex
 import sys
+import tarfile
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -23,6 +25,27 @@ class SourceDistribution(sdist):
         super().make_release_tree(base_dir, files)
         with one_line("rdknotify"):
             bundle(Path(base_dir) / "vendor" / "source")
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, owner=None, group=None):
+        """The same bytes from the same files, whoever makes it, wherever and whenever."""
+        if format != "gztar":
+            return super().make_archive(base_name, format, root_dir, base_dir, owner, group)
+        time = int(os.environ.get("SOURCE_DATE_EPOCH", 1_577_836_800))  # else that of 2020, which a zip can tell too
+
+        def plain(member):
+            member.uid = member.gid = 0
+            member.uname = member.gname = ""
+            member.mtime, member.mode = time, 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+            return member
+
+        path = Path(f"{base_name}.tar.gz")
+        with (
+            path.open("wb") as file,
+            gzip.GzipFile("", "wb", 9, file, time) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            tar.add(Path(root_dir or ".", base_dir), base_dir, filter=plain)  # sorted
+        return str(path)
 
 
 def extension() -> Extension:

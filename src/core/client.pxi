@@ -5,6 +5,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport strcmp
 from posix.unistd cimport getpid
 
 from rdknotify.errors import ClosedError, ConfigError, KafkaError
@@ -274,8 +275,6 @@ cdef class Client:
 
 cdef rdk.rd_kafka_conf_t *_configuration(settings, Handle *h, rdk.rd_kafka_type_t kind, bint share) except NULL:
     cdef char errstr[512]
-    cdef char verify[8]
-    cdef size_t size = sizeof(verify)
     cdef rdk.rd_kafka_conf_t *conf = rdk.rd_kafka_conf_new()
     cdef int events = (rdk.RD_KAFKA_EVENT_LOG | rdk.RD_KAFKA_EVENT_ERROR | rdk.RD_KAFKA_EVENT_STATS
                        | rdk.RD_KAFKA_EVENT_OFFSET_COMMIT | rdk.RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH)
@@ -288,9 +287,8 @@ cdef rdk.rd_kafka_conf_t *_configuration(settings, Handle *h, rdk.rd_kafka_type_
         for name, value in {**settings, **owned}.items():
             if rdk.rd_kafka_conf_set(conf, name.encode(), value.encode(), errstr, sizeof(errstr)) != rdk.RD_KAFKA_CONF_OK:
                 raise ConfigError(_text(errstr))
-        got = rdk.rd_kafka_conf_get(conf, "enable.ssl.certificate.verification", verify, &size)
         # Where nothing is verified, nothing is to be told. A build without TLS refuses the callback, and needs none.
-        if got == rdk.RD_KAFKA_CONF_OK and verify[0] == c"t":
+        if _has(conf, "enable.ssl.certificate.verification", "true"):
             rdk.rd_kafka_conf_set_ssl_cert_verify_cb(conf, _judge_certificate)
     except BaseException:
         rdk.rd_kafka_conf_destroy(conf)
@@ -301,11 +299,22 @@ cdef rdk.rd_kafka_conf_t *_configuration(settings, Handle *h, rdk.rd_kafka_type_
         rdk.rd_kafka_conf_set_log_cb(conf, _on_log)
         rdk.rd_kafka_conf_set_error_cb(conf, _on_error)
         rdk.rd_kafka_conf_set_stats_cb(conf, _on_stats)
-        rdk.rd_kafka_conf_set_oauthbearer_token_refresh_cb(conf, _on_token)
+        # Where librdkafka makes or gets its tokens by itself, the callback would be asked in its place, or is refused.
+        if not _has(conf, "sasl.oauthbearer.method", "oidc") and not _has(
+            conf, "enable.sasl.oauthbearer.unsecure.jwt", "true"
+        ):
+            rdk.rd_kafka_conf_set_oauthbearer_token_refresh_cb(conf, _on_token)
         rdk.rd_kafka_conf_interceptor_add_on_new(conf, "rdknotify", _on_new, h)
     elif kind == rdk.RD_KAFKA_CONSUMER:
         rdk.rd_kafka_conf_set_rebalance_cb(conf, _on_rebalance)
     return conf
+
+
+cdef bint _has(rdk.rd_kafka_conf_t *conf, const char *name, const char *value):
+    """Whether a property that this build knows has that value."""
+    cdef char got[16]
+    cdef size_t size = sizeof(got)
+    return rdk.rd_kafka_conf_get(conf, name, got, &size) == rdk.RD_KAFKA_CONF_OK and strcmp(got, value) == 0
 
 
 cdef list _administer(Client client, list topics, bint create, timeout):

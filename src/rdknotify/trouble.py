@@ -33,6 +33,10 @@ _OTHER_PROTOCOL = re.compile(
 
 _ADVICE = (
     (
+        r"OAUTHBEARER token: (?!oauth_token)",
+        "librdkafka got no token by itself: check the sasl.oauthbearer properties, and https.ca.location",
+    ),
+    (
         r"oauthbearer (token|authentication)|oauth_token|invalid_token",
         "check what oauth_token gives: issuer, audience and lifetime, and what the broker expects",
     ),

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import shutil
 import sqlite3
-import subprocess
-import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from support.endpoints import SOON, Endpoint, until
 
-from rdknotify import AuthenticationError, ConfigError, Consumer, Listener, Notifier, Persister, Producer, SQLiteSink
+from rdknotify import (
+    AuthenticationError,
+    ConfigError,
+    Consumer,
+    Listener,
+    Notifier,
+    Persister,
+    Producer,
+    ShareConsumer,
+    SQLiteSink,
+)
 from rdknotify.oauth import OAuthToken
 from rdknotify.testing import LocalKafka, Security
-from rdknotify.testing.process import HOST
 
 PASSPHRASE = "open sesame"
 UNSECURED = {"enable.sasl.oauthbearer.unsecure.jwt": True, "sasl.oauthbearer.config": "principal=alice"}
@@ -135,85 +134,16 @@ def test_credentials_need_not_stand_in_the_url(place, security, topic, group, tm
     assert wrong(arrived(security.url("SASL_SSL"), topic, group, **options)) == 0
 
 
-@contextmanager
-def token_server(security: Security, asked: list[tuple[str | None, bytes]]) -> Iterator[str]:
-    """The address of a server that gives tokens, and writes down who asked for what."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked.append((self.headers["Authorization"], self.rfile.read(int(self.headers["Content-Length"]))))
-            answer = json.dumps({"access_token": security.signed_token("alice"), "expires_in": 300}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *told: object) -> None:
-            pass
-
-    with HTTPServer((HOST, 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield f"http://{HOST}:{server.server_port}/token"
-        server.shutdown()
-        thread.join()
-
-
-def test_tokens_of_a_server_for_client_credentials(security, topic, group):
-    asked: list[tuple[str | None, bytes]] = []
-    with token_server(security, asked) as address:
-        given = {"oauth_token_url": address, "oauth_client_id": "billing", "oauth_client_secret": "sesame"}
-
-        found = arrived(security.url("OIDC"), topic, group, **ca(security), **BEARER, **given, oauth_scope="kafka")
-
-    assert wrong(found) == 0
-    basic = "Basic " + base64.b64encode(b"billing:sesame").decode()
-    assert asked == [(basic, b"grant_type=client_credentials&scope=kafka")] * 2  # a producer's and a consumer's
-
-
-# -- who is trusted ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
-def test_the_environment_names_the_authorities(name, security, topic, group, tmp_path, monkeypatch):
-    for each in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.delenv(each, raising=False)
-    shutil.copy(security.ca.file, tmp_path)
-    subprocess.run(["openssl", "rehash", str(tmp_path)], check=True)
-    monkeypatch.setenv(name, str(security.ca.file) if name == "SSL_CERT_FILE" else str(tmp_path))
-
-    assert wrong(arrived(security.url("TLS"), topic, group, security_protocol="SSL")) == 0
-
-
-LAYOUTS = {"Debian": "ssl/certs/ca-certificates.crt", "RHEL": "pki/tls/certs/ca-bundle.crt"}
-CONNECT = "import sys, rdknotify; rdknotify.Producer(sys.argv[1], security_protocol='SSL').close(); print('connected')"
-
-
-@pytest.mark.parametrize("distribution", LAYOUTS)
-def test_the_authorities_that_the_system_trusts_are_found(distribution, security, tmp_path):
-    etc = tmp_path / "etc"
-    subprocess.run(["cp", "-r", "/etc", str(etc)], stderr=subprocess.DEVNULL, check=False)  # some is not ours to read
-    for layout in ("ssl", "pki"):
-        shutil.rmtree(etc / layout, ignore_errors=True)
-    untrusted = with_etc(etc, security.url("TLS"))
-    bundle = etc / LAYOUTS[distribution]
-    bundle.parent.mkdir(parents=True)
-    shutil.copy(security.ca.file, bundle)
-
-    trusted = with_etc(etc, security.url("TLS"))
-
-    assert trusted.stdout == "connected\n", trusted.stderr
-    assert "AuthenticationError" in untrusted.stderr, "it connects although nobody is trusted"
-
-
-def with_etc(etc: Path, url: str) -> subprocess.CompletedProcess[str]:
-    """What becomes of a connection where that folder is /etc, in a mount namespace of its own."""
-    unshare = ["unshare", "--mount", *(["--map-root-user"] if os.geteuid() else [])]
-    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("mount namespaces are not allowed here")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SSL_CERT_")}
-    script = ["sh", "-c", 'mount --bind "$0" /etc && exec "$@"', str(etc), sys.executable, "-c", CONNECT, url]
-    return subprocess.run([*unshare, *script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+def test_a_share_consumer_with_an_unsecured_token(security, topic, group):
+    url, options = unsecured("SASL_SSL")(security)
+    with (
+        ShareConsumer(url, [topic], group, create_topics=True, **options) as consumer,
+        Producer(url, **options) as producer,
+    ):
+        producer.send_batch(topic, [b"v"]).result(SOON).raise_for_failures()
+        batch = consumer.poll(timeout=SOON)
+        assert batch.values() == [b"v"]
+        consumer.accept(batch)
 
 
 def test_a_certificate_for_another_host_is_refused_unless_that_is_switched_off(security, topic, group):

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 
 class TokenServer(ThreadingHTTPServer):
-    """Answers each request with ``status`` and ``answer``; keeps what was asked."""
+    """Answers each request with ``status`` and ``answer``, which may be a callable; keeps what was asked."""
 
     daemon_threads = True
     status = 200
@@ -41,8 +41,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append((dict(self.headers), dict(parse_qsl(body))))
         if self.server.silence is not None:
             self.server.silence.wait(30)
-        answer = self.server.answer
+        answer = self.server.answer() if callable(self.server.answer) else self.server.answer
         self.send_response(self.server.status)
+        self.send_header("Content-Type", "application/json")  # which librdkafka insists on
         if self.server.location:
             self.send_header("Location", self.server.location)
         self.end_headers()

@@ -24,7 +24,12 @@ FAILED = "SSL handshake failed: error:0A000086:SSL routines::certificate verify 
             "SASL handshake failed: Request not valid in current SASL state: broker's supported mechanisms: ",
             "does not want SASL",
         ),
-        ("_AUTHENTICATION", "Failed to acquire SASL OAUTHBEARER token: no", "oauth_token"),
+        (
+            "_AUTHENTICATION",
+            "Failed to acquire SASL OAUTHBEARER token: oauth_token failed: no",
+            "what oauth_token gives",
+        ),
+        ("_AUTHENTICATION", "Failed to acquire SASL OAUTHBEARER token: certificate problem", "https.ca.location"),
         ("_SSL", "the broker's certificate is not accepted: certificate has expired (subject=x)", "renew"),
         ("_SSL", "the broker's certificate is not accepted: certificate is not yet valid (subject=x)", "clocks"),
         ("_SSL", "the broker's certificate is not accepted: hostname mismatch (subject=x)", "host name in the URL"),

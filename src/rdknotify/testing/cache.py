@@ -9,8 +9,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from rdknotify.errors import RdNotifyError
-
 __all__ = ["cache_folder", "fetched"]
 
 
@@ -19,7 +17,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("RDKNOTIFY_CACHE") or "~/.cache/rdknotify").expanduser()
 
 
-def fetched(name: str, fetch: Callable[[Path], Path], what: str, error: type[RdNotifyError]) -> Path:
+def fetched(name: str, fetch: Callable[[Path], Path], what: str, error: type[Exception]) -> Path:
     """The file or folder ``name`` of the cache, which ``fetch`` makes in the folder that it gets and returns.
 
     What is there is complete, however a fetch ended. Several processes may call it at once. ``what`` is for

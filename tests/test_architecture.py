@@ -136,7 +136,7 @@ def test_a_wrong_import_would_be_seen(tmp_path: Path) -> None:
 
 def written_files() -> list[Path]:
     """Every file that somebody wrote, in a checkout or in an sdist."""
-    folders = ("src", "tests", "vendor", "benchmarks", "docs", "examples", ".ci")
+    folders = ("src", "tests", "vendor", "wheels", "benchmarks", "reliability", "docs", "examples", ".ci", ".github")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
     files += [path for path in ROOT.iterdir() if path.is_file()]
     made = (ROOT / "vendor" / "source", ROOT / "src" / "_rdknotify.c", ROOT / "src" / "rdknotify.egg-info")

@@ -1,7 +1,6 @@
 """Builds the one extension against the static librdkafka of vendor/; everything declarative is in pyproject.toml."""
 
 import gzip
-import json
 import os
 import shlex
 import sys
@@ -13,7 +12,8 @@ from setuptools import Extension, setup
 from setuptools.command.sdist import sdist
 
 sys.path.insert(0, str(Path(__file__).parent))
-from vendor import build as librdkafka
+from vendor.build import build
+from vendor.extension import DIRECTIVES, MODULE, SOURCE, compile_flags, link_flags
 from vendor.recipe import one_line
 from vendor.sources import bundle
 
@@ -51,23 +51,15 @@ class SourceDistribution(sdist):
 def extension() -> Extension:
     # Who builds for a debugger, a sanitizer or a packager's debug symbols says so in CFLAGS.
     debug = "-g" in shlex.split(os.environ.get("CFLAGS", ""))
-    strip = [] if debug else ["-s"]
-    prefix = librdkafka.build().relative_to(Path.cwd())
-    info = json.loads((prefix / librdkafka.INFO).read_text())
+    prefix = build()
     return Extension(
-        "rdknotify._rdknotify",
-        ["src/_rdknotify.pyx"],
-        include_dirs=[str(prefix / "include")],
-        extra_objects=[str(archive) for archive in prefix.glob("lib/*.a")],
-        libraries=info["libraries"],
-        library_dirs=info["library_dirs"],
-        extra_compile_args=[*([] if debug else ["-O3", "-g0"]), "-fvisibility=hidden"],
-        extra_link_args=["-Wl,--exclude-libs,ALL", *strip] if sys.platform == "linux" else [],
+        MODULE,
+        [SOURCE],
+        extra_compile_args=compile_flags(prefix, debug=debug),
+        extra_link_args=link_flags(prefix, debug=debug),
     )
 
 
-# No pickling: these objects are handles. No signatures in docstrings: the stub has them.
-DIRECTIVES = {"language_level": 3, "binding": True, "auto_pickle": False, "embedsignature": False}
 NEEDS_EXTENSION = not {"sdist", "egg_info", "dist_info"} & set(sys.argv)
 with one_line("rdknotify"):
     extensions = cythonize([extension()], compiler_directives=DIRECTIVES) if NEEDS_EXTENSION else []

@@ -272,7 +272,7 @@ def build_limit() -> Path:
     )
     prefix = Path(built.stdout.strip().splitlines()[-1])
     info = json.loads((prefix / "rdknotify-build.json").read_text())
-    archives = sorted(str(path) for path in (prefix / "lib").glob("*.a"))
+    archives = [str(prefix / "lib" / name) for name in info["archives"]]
     libraries = [f"-l{name}" for name in info["libraries"]]
     source = str(ROOT / "benchmarks" / "limit.c")
     fresh = program.with_suffix(f".{os.getpid()}")  # another benchmark may be running the old one

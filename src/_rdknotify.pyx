@@ -18,9 +18,12 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t
 
+cdef extern from *:
+    const char *RDKNOTIFY_PARTS  # by vendor/extension.py
+
 __all__ = [
     "Batch", "Client", "Consumer", "Delivery", "MockCluster", "Producer", "Record", "ShareConsumer",
-    "compose", "features", "kafka_error", "live_handles", "murmur2", "version", "wait_events",
+    "compose", "features", "kafka_error", "live_handles", "murmur2", "parts", "version", "wait_events",
 ]
 
 # One module, because a static librdkafka allows only one; one part a subject. Each part uses only parts above it.
@@ -53,6 +56,10 @@ def features():
         return tuple(_text(text).split(","))
     finally:
         rdk.rd_kafka_conf_destroy(conf)
+
+def parts():
+    """The C libraries built in and their versions; ``system`` for those that are linked dynamically."""
+    return dict(part.split("=") for part in _text(RDKNOTIFY_PARTS).split())
 
 def murmur2(bytes key not None):
     """Kafka's hash of a key; the partition is ``(murmur2(key) & 0x7fffffff) % partitions``."""

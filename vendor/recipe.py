@@ -11,6 +11,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 RECIPE: dict[str, Any] = json.loads((HERE / "recipe.json").read_text())
+PARTS = [name for name, part in RECIPE.items() if isinstance(part, dict)]
 BUILD = HERE.parent / "build"
 
 

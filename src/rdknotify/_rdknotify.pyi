@@ -29,12 +29,14 @@ __all__ = [
     "kafka_error",
     "live_handles",
     "murmur2",
+    "parts",
     "version",
     "wait_events",
 ]
 
 def version() -> str: ...
 def features() -> tuple[str, ...]: ...
+def parts() -> dict[str, str]: ...
 def live_handles() -> dict[str, int]: ...
 def wait_events(timeout: float) -> bool:
     """Wait without the GIL until events arrived since the last call that returned true; false at the timeout.

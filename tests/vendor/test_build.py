@@ -61,6 +61,7 @@ class Project:
             (root / folder).mkdir()
         for module in VENDOR.glob("*.py"):
             shutil.copy(module, root / "vendor")
+        shutil.copytree(VENDOR / "native", root / "vendor" / "native")
         for name, files in PARTS.items():
             self.publish(name, {self.recipe[name]["folder"] + path: text for path, text in files.items()})
         self.tool("cc", f'exec {shutil.which("cc")} "$@"')
@@ -401,12 +402,14 @@ class TestTheRealSource:
         "sasl_scram": "rdkafka_sasl_scram.c",
         "sasl_oauthbearer": "rdkafka_sasl_oauthbearer.c",
         "hdrhistogram": "rdhdrhistogram.c",
+        "curl": "rdhttp.c",
+        "oauthbearer_oidc": "rdkafka_sasl_oauthbearer_oidc.c",
     }
-    UNWANTED: ClassVar = {"WITH_SASL_CYRUS", "WITH_CURL", "WITH_OAUTHBEARER_OIDC", "WITH_LIBDL", "WITH_PLUGINS"}
+    UNWANTED: ClassVar = {"WITH_SASL_CYRUS", "WITH_LIBDL", "WITH_PLUGINS"}
 
     @pytest.fixture
     def recipe(self) -> ModuleType:
-        return import_module("vendor.build")
+        return import_module("vendor.librdkafka")
 
     @pytest.fixture
     def source(self) -> Path:
@@ -417,12 +420,12 @@ class TestTheRealSource:
         return pytest.skip("librdkafka was not built from its source here")
 
     def test_each_feature_adds_its_file_and_no_other(self, recipe: ModuleType, source: Path) -> None:
-        assert set(self.BY_FEATURE) == set(RECIPE["features"])
-        bare = recipe._sources(source, [])
+        assert set(self.BY_FEATURE) == {*RECIPE["features"], *RECIPE["bundled_features"]}
+        bare = recipe.source_files(source, [])
         assert set(bare) >= self.ALWAYS
         for feature, file in self.BY_FEATURE.items():
-            assert set(recipe._sources(source, [feature])) - set(bare) == {file}
-        files = recipe._sources(source, RECIPE["features"])
+            assert set(recipe.source_files(source, [feature])) - set(bare) == {file}
+        files = recipe.source_files(source, [*self.BY_FEATURE])
         assert len(files) == len(set(files)) == len(bare) + len(self.BY_FEATURE)
         assert [file for file in files if not (source / file).exists()] == []
 

@@ -34,6 +34,8 @@ def link_flags(prefix: Path, *, debug: bool = False) -> list[str]:
     flags = [str(prefix / "lib" / archive) for archive in info["archives"]]
     flags += [f"-L{folder}" for folder in info["library_dirs"]]
     if "darwin" in info["target"]:
+        frameworks = ("SystemConfiguration", "CoreFoundation")  # by which curl asks for proxies
+        flags += [word for name in frameworks for word in ("-framework", name) if "curl" in info["parts"]]
         return [*flags, *(f"-l{name}" for name in info["libraries"]), "-Wl,-exported_symbol,_PyInit__rdknotify"]
     flags += ["-Wl,--as-needed", *(f"-l{name}" for name in info["libraries"])]
     # A version script, because it leaves one symbol whatever the archives' own visibility and the linker are.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 import tarfile
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from rdknotify.testing.cache import fetched
 from vendor import sources
@@ -16,11 +17,9 @@ from wheels.commands import run
 
 __all__ = ["free_threaded", "musl"]
 
-_FOR_MUSL = {
-    "zlib": ("*.c", ["-D_GNU_SOURCE", "-DHAVE_UNISTD_H"]),
-    "sqlite": ("sqlite3.c", ["-DSQLITE_OMIT_LOAD_EXTENSION"]),
-}
-"""What CPython needs to unpack wheels, and rdknotify's demo to store: sources and flags."""
+_ZIG = {"cc": "cc -target x86_64-linux-musl", "ar": "ar", "ranlib": "ranlib"}
+_FLAGS = {"ZLIB": ["-DHAVE_UNISTD_H"], "LIBSQLITE3": ["-DSQLITE_OMIT_LOAD_EXTENSION"]}
+"""For what CPython needs to unpack wheels, and rdknotify's demo to store."""
 
 
 def free_threaded(version: str, suite: str) -> Path:
@@ -32,29 +31,43 @@ def free_threaded(version: str, suite: str) -> Path:
     return fetched(f"cpython-{version}t-{suite}", fetch, f"CPython {version}t", BuildError)
 
 
-def musl(version: str, suite: str, build_python: Path, sqlite: dict[str, str]) -> Path:
-    """CPython for musl on x86-64, by zig; it has neither ssl nor ctypes. ``build_python`` is one that runs here."""
-    cc = f"{shlex.quote(sys.executable)} -m ziglang cc -target x86_64-linux-musl"
+def musl(version: str, suite: str, build_python: Path, sqlite: dict[str, Any]) -> Path:
+    """CPython for musl on x86-64, by zig; it has neither ssl nor ctypes. ``build_python`` is one that runs here.
+
+    ``sqlite`` is the part of wheels/pythons.json with its source.
+    """
 
     def fetch(work: Path) -> Path:
-        home = _source(version, suite, work)
-        environment = {"CC": cc, "AR": f"{shlex.quote(sys.executable)} -m ziglang ar", "CFLAGS": "-g0"}
-        environment |= {"LDFLAGS": "-dynamic", "ac_cv_file__dev_ptmx": "yes", "ac_cv_file__dev_ptc": "no"}
+        environment = {name.upper(): _tool(work, name, words) for name, words in _ZIG.items()}
+        environment |= {
+            "CFLAGS": "-g0",
+            "LDFLAGS": "-dynamic",
+            "PKG_CONFIG_LIBDIR": str(work),
+        }  # none of this machine's
+        # What configure would find out by running a program.
+        environment |= {"ac_cv_buggy_getaddrinfo": "no", "ac_cv_file__dev_ptmx": "yes", "ac_cv_file__dev_ptc": "no"}
         archive = sources.fetch("sqlite", sqlite, work)
         if sources.checksum(archive) != sqlite["sha256"]:
             raise BuildError(f"{sqlite['crate']} is not the one that wheels/pythons.json pins: its SHA-256 differs")
         sources.unpack(archive, sqlite, work / "sqlite")
-        for name, folder, prefix in (
-            ("zlib", sources.obtain("zlib"), "ZLIB"),
-            ("sqlite", work / "sqlite", "LIBSQLITE3"),
-        ):
-            pattern, flags = _FOR_MUSL[name]
-            archived = _archive(cc, folder, pattern, flags, work / name)
-            environment |= {f"{prefix}_CFLAGS": f"-I{folder}", f"{prefix}_LIBS": str(archived)}
+        for prefix, folder in (("ZLIB", sources.obtain("zlib")), ("LIBSQLITE3", work / "sqlite")):
+            made = _archive(folder, _FLAGS[prefix], work / prefix, environment)
+            environment |= {f"{prefix}_CFLAGS": f"-I{folder}", f"{prefix}_LIBS": str(made)}
         options = ["--host=x86_64-linux-musl", "--build=x86_64-linux-gnu", f"--with-build-python={build_python}"]
-        return _make(home, work / "made", options, environment)
+        return _make(_source(version, suite, work), work / "made", options, environment)
 
     return fetched(f"cpython-{version}-{suite}-musl", fetch, f"CPython {version} for musl", BuildError)
+
+
+def _tool(work: Path, name: str, words: str) -> str:
+    """A program of one word, as configure wants it; without Python, which would take most of its time to start."""
+    found = find_spec("ziglang")
+    if found is None or found.origin is None:
+        raise BuildError("ziglang is missing, which compiles CPython for musl: pip install ziglang")
+    script = work / name
+    script.write_text(f'#!/bin/sh\nexec {shlex.quote(str(Path(found.origin).with_name("zig")))} {words} "$@"\n')
+    script.chmod(0o755)
+    return str(script)
 
 
 def _source(version: str, suite: str, work: Path) -> Path:
@@ -63,14 +76,12 @@ def _source(version: str, suite: str, work: Path) -> Path:
     return next(work.glob("Python-*"))
 
 
-def _archive(cc: str, folder: Path, pattern: str, flags: list[str], work: Path) -> Path:
-    """A small library without configure."""
-    work.mkdir(exist_ok=True)
-    files = [str(path) for path in sorted(folder.glob(pattern))]
-    run([*shlex.split(cc), "-O2", "-g0", "-fPIC", *flags, "-c", *files], cwd=work)
-    archive = work / "lib.a"
-    run([sys.executable, "-m", "ziglang", "ar", "rcs", str(archive), *map(str, work.glob("*.o"))], cwd=work)
-    return archive
+def _archive(folder: Path, flags: list[str], work: Path, environment: dict[str, str]) -> Path:
+    """A small library, without its own configure."""
+    work.mkdir()
+    run([environment["CC"], "-O2", "-g0", "-fPIC", *flags, "-c", *map(str, sorted(folder.glob("*.c")))], cwd=work)
+    run([environment["AR"], "rcs", "lib.a", *(path.name for path in sorted(work.glob("*.o")))], cwd=work)
+    return work / "lib.a"
 
 
 def _make(home: Path, prefix: Path, options: list[str], environment: dict[str, str]) -> Path:

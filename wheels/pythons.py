@@ -28,6 +28,7 @@ OLD_GLIBC = "oldest glibc"
 
 _CLASSIFIERS = {"x86_64": "linux-x86_64", "aarch64": "linux-arm64"}
 _LIBRARIES = ("pthread.so.0", "dl.so.2", "m.so.6", "rt.so.1", "util.so.1", "gcc_s.so.1", "sqlite3.so.0", "lzma.so.5")
+_OLD = ("3.10", "3.11", "3.12")  # compiled for glibc 2.17, 2.17, 2.30
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
 _GIL = "/* #undef Py_GIL_DISABLED */"
 
@@ -93,14 +94,15 @@ def _release(version: str) -> str:
 def why_not(version: str, target: str) -> str | None:
     """Why there is no interpreter to run CPython ``version`` for a target, or None where there is one."""
     plain = version.removesuffix("t")
-    if target == OLD_GLIBC:
-        return None if version in ("3.10", "3.11", "3.12") else "it needs a newer glibc or is compiled on this machine"
-    if "musl" in target and target.endswith("aarch64"):
-        return "no CPython for musl on aarch64 is in reach"
-    if "musl" in target and version not in PINS["source"]:
-        return "no source of this CPython is in reach to be compiled for musl"
-    if target.endswith("aarch64") and version != plain:
-        return "no free-threaded CPython for aarch64 is in reach"
+    musl, aarch64, free = "musl" in target, target.endswith("aarch64"), version != plain
+    if (musl or free) and aarch64:
+        return f"no CPython {'for musl' if musl else 'without the GIL'} for aarch64 is in reach"
+    if (musl or free) and plain not in PINS["source"]:
+        return f"no source of CPython {plain} is in reach to compile one {'for musl' if musl else 'without the GIL'}"
+    if musl and free:
+        return "CPython without the GIL is not compiled for musl"
+    if target == OLD_GLIBC and version not in _OLD:
+        return "it was compiled for a newer glibc"
     return None
 
 

@@ -42,12 +42,14 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.silence is not None:
             self.server.silence.wait(30)
         answer = self.server.answer() if callable(self.server.answer) else self.server.answer
+        content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(self.server.status)
         self.send_header("Content-Type", "application/json")  # which librdkafka insists on
+        self.send_header("Content-Length", str(len(content)))  # or it must end as TLS wants it
         if self.server.location:
             self.send_header("Location", self.server.location)
         self.end_headers()
-        self.wfile.write(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+        self.wfile.write(content)
 
     def log_message(self, *ignored: object) -> None:
         pass

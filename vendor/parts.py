@@ -77,6 +77,11 @@ def _openssl(compiler: Compiler, source: Path, prefix: Path, below: list[Path]) 
     for program in ("perl", "make"):
         if not shutil.which(program):
             raise BuildError(f"{program} is needed to build OpenSSL: install it, or unset RDKNOTIFY_BUNDLED")
+    # Weak and of no version in an old glibc, it would be whatever any library in the process calls so; the system
+    # call follows.
+    seeding = source / "providers/implementations/rands/seeding/rand_unix.c"
+    weak, hidden = "getentropy(void *buffer, size_t length) __attribute__((weak", ', visibility("hidden")'
+    seeding.write_text(seeding.read_text().replace(weak, weak + hidden))
     # By names without folders, for OpenSSL writes into the library with what it was compiled.
     tools = source.parent / "tools"
     tools.mkdir()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -74,6 +76,17 @@ def test_records_go_there_and_back(security, server, topic, group) -> None:
         assert until(lambda: consumer.poll(timeout=1.0).values(), "it came", SOON) == [b"v"]
     asked = [(fields["grant_type"], fields["scope"]) for _, fields in server.requests]
     assert asked == [("client_credentials", "kafka")] * 2
+
+
+@needs_it
+@pytest.mark.parametrize("named", ["a hashed folder", "a file and a folder"])
+def test_all_that_the_environment_names_is_trusted(named, security, server, tmp_path, monkeypatch) -> None:
+    shutil.copy(security.ca.file, tmp_path)
+    subprocess.run(["openssl", "rehash", str(tmp_path)], check=True)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(security.stranger.file) if "file" in named else "")
+    Producer(security.url("OIDC"), **oidc(server.url)).close()
+    assert len(server.requests) == 1
 
 
 @needs_it

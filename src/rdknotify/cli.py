@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import platform
 import signal
-import sqlite3
 import sys
 from pathlib import Path
 from typing import NoReturn
 
-from rdknotify import __version__
-from rdknotify import _rdknotify as core
+from rdknotify import __version__, about
 from rdknotify.errors import RdNotifyError
 
 try:
@@ -30,13 +28,15 @@ def commands() -> None:
 
 @commands.command()
 @click.option("--verbose", is_flag=True, help="Also what it was built with and runs on.")
-def version(verbose: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="All of that, for a program.")
+def version(verbose: bool, as_json: bool) -> None:
     """Print the version."""
+    if as_json:
+        click.echo(json.dumps(about.facts(), indent=2))
+        return
     click.echo(f"rdknotify {__version__}")
     if verbose:
-        click.echo(f"librdkafka {core.version()} ({', '.join(core.features())})")
-        click.echo(f"Python {platform.python_version()} ({platform.python_implementation()}), {platform.platform()}")
-        click.echo(f"SQLite {sqlite3.sqlite_version}")
+        click.echo("\n".join(about.lines()))
 
 
 @commands.command()

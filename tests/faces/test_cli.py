@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -55,6 +56,28 @@ def test_version_names_what_it_is_made_of(tmp_path: Path) -> None:
     assert f"librdkafka {_rdknotify.version()} (" in out
     assert "ssl" in out
     assert "Python 3." in out
+    for name, its in _rdknotify.parts().items():
+        assert (name if its == "system" else f"{name} {its}") in out
+    assert re.search(r"^wheel: cp3\d+-\S+-\w+$", out, re.MULTILINE)
+    assert re.search(r", (glibc [\d.]+|musl)$", out, re.MULTILINE)
+
+
+def test_version_tells_a_program_whose_certificates_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n")
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    status, out, _ = run("version", "--json", temporary=tmp_path)
+    told = json.loads(out)
+    assert status == 0
+    assert told["certificates"] == str(bundle)
+    assert told["parts"] == _rdknotify.parts()
+    assert told["features"] == list(_rdknotify.features())
+
+    bundle.unlink()
+    status, out, _ = run("version", "--json", temporary=tmp_path)
+    assert status == 0
+    assert json.loads(out)["certificates"].startswith(f"none: SSL_CERT_FILE={bundle}")
 
 
 def test_the_demo_stores_what_it_sends_and_keeps_it(tmp_path: Path) -> None:

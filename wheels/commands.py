@@ -1,0 +1,71 @@
+"""Running compilers and the like so that Ctrl-C ends them, with all that they have started."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from vendor.recipe import BuildError
+
+__all__ = ["run", "stop"]
+
+TIMEOUT = 1800.0
+"""Seconds for one command; the longest compiles all static parts of a target."""
+GRACE = 5.0
+"""Seconds between asking a command to end and ending it."""
+
+_running: set[subprocess.Popen[str]] = set()
+_lock = threading.Lock()
+
+
+def run(command: list[str], *, cwd: Path | None = None, env: dict[str, str] | None = None, show: bool = False) -> str:
+    """What the command prints; with ``show``, its errors and progress are passed on. Raises BuildError."""
+    errors = None if show else subprocess.PIPE
+    with subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        start_new_session=True,  # a group of its own, which can be ended whole
+    ) as process:
+        with _lock:
+            _running.add(process)
+        try:
+            output, told = process.communicate(timeout=TIMEOUT)
+        except BaseException as error:
+            _end(process)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise BuildError(f"{shlex.join(command[:4])} ... did not end within {TIMEOUT:.0f} s") from None
+            raise
+        finally:
+            with _lock:
+                _running.discard(process)
+    if process.returncode:
+        reason = "\n".join((told or output).strip().splitlines()[-15:]) or f"exit status {process.returncode}"
+        raise BuildError(f"{shlex.join(command[:6])} ... failed:\n{reason}")
+    return output
+
+
+def stop() -> None:
+    """End what other threads run; their calls of :func:`run` then raise BuildError."""
+    with _lock:
+        running = list(_running)
+    for process in running:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Ask it, and its children, to end; then end whoever is left, for a shell's children may not heed."""
+    with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(GRACE)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -40,10 +40,11 @@ def musl(version: str, suite: str, build_python: Path, sqlite: dict[str, Any]) -
     def fetch(work: Path) -> Path:
         environment = {name.upper(): _tool(work, name, words) for name, words in _ZIG.items()}
         environment |= {
-            "CFLAGS": "-g0",
+            "CFLAGS": "-g0 -Wno-date-time",
             "LDFLAGS": "-dynamic",
-            "PKG_CONFIG_LIBDIR": str(work),
-        }  # none of this machine's
+            "PKG_CONFIG_LIBDIR": str(work),  # this machine's libraries are of no use
+            "ZIG_GLOBAL_CACHE_DIR": str(work / "zig"),
+        }
         # What configure would find out by running a program.
         environment |= {"ac_cv_buggy_getaddrinfo": "no", "ac_cv_file__dev_ptmx": "yes", "ac_cv_file__dev_ptc": "no"}
         archive = sources.fetch("sqlite", sqlite, work)
@@ -79,8 +80,10 @@ def _source(version: str, suite: str, work: Path) -> Path:
 def _archive(folder: Path, flags: list[str], work: Path, environment: dict[str, str]) -> Path:
     """A small library, without its own configure."""
     work.mkdir()
-    run([environment["CC"], "-O2", "-g0", "-fPIC", *flags, "-c", *map(str, sorted(folder.glob("*.c")))], cwd=work)
-    run([environment["AR"], "rcs", "lib.a", *(path.name for path in sorted(work.glob("*.o")))], cwd=work)
+    code = map(str, sorted(folder.glob("*.c")))
+    env = os.environ | environment
+    run([environment["CC"], "-O2", "-g0", "-fPIC", *flags, "-c", *code], cwd=work, env=env)
+    run([environment["AR"], "rcs", "lib.a", *(path.name for path in sorted(work.glob("*.o")))], cwd=work, env=env)
     return work / "lib.a"
 
 

@@ -1,9 +1,9 @@
 """Python objects to librdkafka's structures and back."""
 
 cimport librdkafka as rdk
-from cpython.buffer cimport PyBuffer_IsContiguous
+from cpython.buffer cimport PyBUF_FULL_RO, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
+from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.unicode cimport PyUnicode_Check
 from libc.stddef cimport size_t
 
@@ -13,6 +13,8 @@ from collections.abc import Mapping
 cdef int _buffer(value, void **data, size_t *size, list keep, str what, Py_ssize_t index) except -1:
     """Point at a value's bytes; what must outlive the pointer goes to ``keep``. None is a null."""
     cdef Py_ssize_t length = 0
+    cdef Py_buffer buffer
+    cdef bint contiguous
     if PyBytes_Check(value):
         data[0] = PyBytes_AS_STRING(value)
         size[0] = PyBytes_GET_SIZE(value)
@@ -24,11 +26,14 @@ cdef int _buffer(value, void **data, size_t *size, list keep, str what, Py_ssize
         size[0] = length
     elif isinstance(value, (bytearray, memoryview)):
         view = PyMemoryView_FromObject(value)
-        if not PyBuffer_IsContiguous(PyMemoryView_GET_BUFFER(view), c"C"):
+        PyObject_GetBuffer(view, &buffer, PyBUF_FULL_RO)
+        data[0] = buffer.buf if buffer.len else <void *> b""
+        size[0] = buffer.len
+        contiguous = PyBuffer_IsContiguous(&buffer, c"C")
+        PyBuffer_Release(&buffer)  # the view holds the bytes
+        if not contiguous:
             raise ValueError(f"{_place(what, index)} is a memoryview with gaps; pass a contiguous one, or bytes(view)")
         keep.append(view)
-        size[0] = PyMemoryView_GET_BUFFER(view).len
-        data[0] = PyMemoryView_GET_BUFFER(view).buf if size[0] else <void *> b""
     else:
         raise TypeError(
             f"{_place(what, index)} is {type(value).__name__}; it must be bytes, bytearray, memoryview, str or None")

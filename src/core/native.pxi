@@ -13,6 +13,12 @@ cdef extern from *:
     #include <time.h>
     #include "rdkafka.h"
 
+    /* The stable ABI has these as functions only. */
+    #ifdef Py_LIMITED_API
+    #define PyBytes_AS_STRING PyBytes_AsString
+    #define PyBytes_GET_SIZE PyBytes_Size
+    #endif
+
     /* OpenSSL's. Without a header, and weak: a build without TLS has none, and verifies nothing. */
     extern const char *X509_verify_cert_error_string(long error) __attribute__((weak));
 

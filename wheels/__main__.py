@@ -9,7 +9,7 @@ import click
 
 from rdknotify.errors import RdNotifyError
 from vendor.recipe import BuildError
-from wheels import inspection, listing, making
+from wheels import bare, inspection, listing, making, page
 from wheels.extension import ROOT
 from wheels.targets import VARIANTS, Variant, select
 
@@ -65,6 +65,9 @@ def list_(dist: Path) -> None:
     """Write SHA256SUMS, wheels.md and wheels.json of what is in the folder."""
     listing.write(dist)
 
+
+main.add_command(bare.command)
+main.add_command(page.command)
 
 if __name__ == "__main__":
     try:

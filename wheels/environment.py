@@ -1,0 +1,87 @@
+"""An empty environment of one Python, with a wheel and what its tests need; Python may be another machine's."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from vendor.recipe import BuildError
+from wheels.commands import run
+from wheels.extension import ROOT
+
+__all__ = ["Environment"]
+
+TOOLS = ("hypothesis", "pytest", "pytest-timeout")
+CONFLUENT = "confluent-kafka"
+_STAGED = ("pyproject.toml", "tests/conftest.py", "tests/core", "tests/support", "reliability", "wheels/programs")
+"""Of the project; its source is not among them, so that what is imported is what is installed."""
+_OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTEST_ADDOPTS")
+
+
+class Environment:
+    """``folder`` will hold it; ``interpreter`` is a command as :func:`wheels.pythons.interpreter` gives it."""
+
+    def __init__(self, interpreter: list[str], folder: Path) -> None:
+        self.python = folder / "env" / "bin" / "python"
+        self.work = folder / "work"
+        run([*interpreter, "-m", "venv", "--without-pip", str(folder / "env")], env=self.variables)
+        for name in _STAGED:
+            (self.work / name).parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, self.work / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, self.work / name)
+        self.fetch("pip", *map(_pinned, TOOLS))
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if name not in _OURS}
+
+    def fetch(self, *requirements: str) -> None:
+        """Install wheels from the index that this machine uses. Raises BuildError where there is none for this Python.
+
+        By uv, which does it for another machine's Python without running all of it there.
+        """
+        uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--only-binary=:all:"]
+        run([*uv, f"--python={self.python}", *requirements], env=self.variables)
+
+    def fetch_confluent(self) -> None:
+        self.fetch(_pinned(CONFLUENT))
+
+    def install(self, wheel: Path, *options: str, extra: str = "") -> None:
+        """Install a wheel by this Python's own pip, which judges its tags; what it needs must be there."""
+        pip = ["-m", "pip", "install", "--quiet", "--no-index", "--disable-pip-version-check", *options]
+        self.run(*pip, f"{wheel.resolve()}{extra}")
+
+    def run(self, *arguments: str) -> str:
+        """What this Python prints. Raises BuildError where it fails."""
+        return run([str(self.python), *arguments], cwd=self.work, env=self.variables)
+
+    def told(self) -> dict[str, Any]:
+        """What the installed rdknotify says of itself; that it is the installed one is verified."""
+        lines = "import rdknotify._rdknotify as core; print(core.__file__)"
+        where = self.run("-c", lines).strip()
+        if not Path(where).resolve().is_relative_to(self.python.parents[1].resolve()):
+            raise BuildError(f"not the wheel is imported but {where}")
+        told: dict[str, Any] = json.loads(self.run("-m", "rdknotify", "version", "--json"))
+        return told
+
+
+def _pinned(name: str) -> str:
+    """A package with the version that our development uses."""
+    for line in requires("rdknotify") or []:
+        requirement = Requirement(line)
+        if requirement.name == name and requirement.specifier and (not requirement.marker or _dev(requirement)):
+            return f"{name}{requirement.specifier}"
+    return name
+
+
+def _dev(requirement: Requirement) -> bool:
+    return bool(requirement.marker and requirement.marker.evaluate({"extra": "dev"}))

@@ -1,0 +1,272 @@
+"""Each wheel in an empty environment of its Python: it is installed, and runs there; what ran goes to trial.json."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import click
+
+from rdknotify.testing import LocalKafka, LocalKafkaError
+from vendor.recipe import BuildError
+from wheels.environment import CONFLUENT, Environment
+from wheels.extension import ROOT
+from wheels.inspection import Wheel
+from wheels.pythons import OLD_GLIBC, interpreter, why_not
+from wheels.targets import PYTHONS, TARGETS
+
+__all__ = ["RESULT", "Check", "Run", "command", "recorded", "summary", "try_wheel"]
+
+RESULT = ROOT / "build" / "wheels" / "trial.json"
+COUNT = 5_000
+"""Notifications of the demo: an emulated processor is slow."""
+PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
+
+
+class NotRun(Exception):
+    """Why something cannot be run here."""
+
+
+@dataclass
+class Check:
+    """One thing that was tried."""
+
+    what: str
+    outcome: str = PASSED
+    detail: str = ""
+    """What was counted, or why it failed or was not run."""
+    seconds: float = 0.0
+
+
+@dataclass
+class Run:
+    """One wheel on one Python."""
+
+    version: str
+    where: str
+    """A target of wheels/targets.py, or the oldest glibc."""
+    python: str = ""
+    libc: str = ""
+    gil: str = ""
+    checks: list[Check] = field(default_factory=list)
+    why_not: str = ""
+    """Why nothing was run, if so."""
+
+    @property
+    def failures(self) -> list[str]:
+        return [f"{check.what}: {check.detail}" for check in self.checks if check.outcome == FAILED]
+
+    @contextmanager
+    def check(self, what: str) -> Iterator[Check]:
+        """What is done in it is timed, and an error of it recorded."""
+        made, began = Check(what), time.monotonic()
+        try:
+            yield made
+        except NotRun as reason:
+            made.outcome, made.detail = NOT_RUN, str(reason)
+        except BuildError as error:
+            made.outcome, made.detail = FAILED, str(error)
+        made.seconds = round(time.monotonic() - began, 1)
+        self.checks.append(made)
+        click.echo(f"{made.seconds:6.1f} s  {what}: {made.outcome}; {made.detail}", err=True)
+
+
+class Kafka:
+    """A secure broker for all wheels, started when the first asks for it."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._cluster: LocalKafka | None = None
+        self._topics = 0
+
+    @property
+    def cluster(self) -> LocalKafka:
+        """Raises NotRun where there is no Java."""
+        if self._cluster is None:
+            try:
+                self._cluster = self._stack.enter_context(LocalKafka(security=True))
+            except LocalKafkaError as error:
+                raise NotRun(str(error)) from None
+        return self._cluster
+
+    def topic(self) -> str:
+        self._topics += 1
+        return f"trial-{self._topics}"
+
+
+def places(wheel: Wheel) -> list[tuple[str, str]]:
+    """Pythons and targets that the wheel is for."""
+    own, target = wheel.variant.python, wheel.variant.target
+    versions = [python.version for python in PYTHONS] if own.limited else [own.version]
+    if own.limited:
+        versions = [each for each in versions if not each.endswith("t") and _key(each) >= _key(own.version)]
+    found = [(version, target.name) for version in versions]
+    if target == TARGETS[0]:
+        found += [(version, OLD_GLIBC) for version in versions if not why_not(version, OLD_GLIBC)]
+    return found
+
+
+def _key(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+def try_wheel(wheel: Path, kafka: Kafka) -> list[Run]:
+    """All that can be run of one wheel here."""
+    runs = []
+    for version, where in places(Wheel(wheel)):
+        click.echo(f"{wheel.name}: CPython {version}, {where}", err=True)
+        run = Run(version, where, why_not=why_not(version, where) or "")
+        runs.append(run)
+        if run.why_not:
+            click.echo(f"          not run: {run.why_not}", err=True)
+            continue
+        with tempfile.TemporaryDirectory(prefix="trial-") as folder:
+            _try(wheel, run, Path(folder), kafka)
+    return runs
+
+
+def _try(wheel: Path, run: Run, folder: Path, kafka: Kafka) -> None:
+    with run.check("environment"):
+        command = interpreter(run.version, run.where)
+        assert command
+        environment = Environment(command, folder)
+    if run.failures:
+        return
+    with run.check("install") as check:
+        environment.fetch(*_requirements(wheel))
+        environment.install(wheel, extra="[cli]")
+        told = environment.told()
+        run.python, run.libc, run.gil = told["python"], told["libc"], told["gil"]
+        check.detail = ", ".join(f"{name} {version}" for name, version in told["parts"].items())
+    if run.failures:
+        with run.check("install without what it needs"):
+            environment.install(wheel, "--no-deps")
+    steps: dict[str, Callable[[], str]] = {
+        "core": lambda: _core(environment, folder / "core.xml"),
+        "demo": lambda: _demo(environment),
+        "TLS": lambda: _secure(environment, kafka),
+        "beside confluent-kafka": lambda: _beside(environment, kafka),
+    }
+    for what, step in steps.items():
+        with run.check(what) as check:
+            check.detail = step()
+
+
+def _requirements(wheel: Path) -> list[str]:
+    """What the wheel needs with its command line."""
+    lines = Wheel(wheel).files[f"{Wheel(wheel).metadata}/METADATA"].decode().splitlines()
+    needed = [line.removeprefix("Requires-Dist: ") for line in lines if line.startswith("Requires-Dist: ")]
+    return [line.partition(";")[0] for line in needed if ";" not in line or re.search(r"extra == .cli.", line)]
+
+
+def _core(environment: Environment, report: Path) -> str:
+    """The tests of the core; what failed is named."""
+    try:
+        environment.run("-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", "tests/core")
+    except BuildError as error:
+        if not report.exists():
+            raise
+        cases = ElementTree.parse(report).iter("testcase")
+        wrong = [case.get("name", "") for case in cases if {"failure", "error"} & {part.tag for part in case}]
+        raise BuildError(f"{_counted(report)}: {', '.join(wrong)}" if wrong else str(error)) from None
+    return _counted(report)
+
+
+def _counted(report: Path) -> str:
+    suite = ElementTree.parse(report).getroot().find("testsuite")
+    assert suite is not None
+    counts = {what: int(suite.get(what, 0)) for what in ("tests", "failures", "errors", "skipped")}
+    wrong = counts["failures"] + counts["errors"]
+    passed = counts["tests"] - wrong - counts["skipped"]
+    told = {"passed": passed, "failed": wrong, "skipped": counts["skipped"]}
+    return ", ".join(f"{count} {what}" for what, count in told.items() if count)
+
+
+def _demo(environment: Environment) -> str:
+    try:
+        environment.run("-c", "import sqlite3")
+    except BuildError:
+        raise NotRun("this Python has no sqlite3, into which the demo stores") from None
+    environment.run("-m", "rdknotify", "demo", "--count", str(COUNT))
+    return f"{COUNT} notifications"
+
+
+def _secure(environment: Environment, kafka: Kafka) -> str:
+    """TLS, and SASL over it; the broker's certificate is verified."""
+    security = kafka.cluster.security
+    trust = {"ssl_cafile": str(security.ca.file)}
+    login = {"sasl_mechanism": "SCRAM-SHA-512", **trust}
+    for url, options in ((security.url("TLS"), trust), (security.url("SASL_SSL", "alice"), login)):
+        environment.run("wheels/programs/secure.py", url, kafka.topic(), json.dumps(options))
+    return "TLS, SCRAM-SHA-512 over TLS"
+
+
+def _beside(environment: Environment, kafka: Kafka) -> str:
+    servers = kafka.cluster.bootstrap_servers
+    try:
+        environment.fetch_confluent()
+    except BuildError:
+        raise NotRun(f"{CONFLUENT} has no wheel for this Python") from None
+    for first in ("rdknotify", "confluent"):
+        for symbols in ("local", "global"):
+            environment.run("wheels/programs/beside.py", first, symbols, servers, kafka.topic())
+    return "either imported first, symbols local and global"
+
+
+def recorded() -> dict[str, list[Run]]:
+    """What was run of each wheel, by its file's name."""
+    told = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    return {name: [_run(each) for each in runs] for name, runs in told.items()}
+
+
+def _run(told: dict[str, Any]) -> Run:
+    return Run(**{**told, "checks": [Check(**check) for check in told["checks"]]})
+
+
+def _record(results: dict[str, list[Run]]) -> None:
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    told = {name: [asdict(run) for run in runs] for name, runs in results.items()}
+    RESULT.write_text(json.dumps(told, indent=2) + "\n")
+
+
+def summary(runs: list[Run]) -> str:
+    """One line on what was run of a wheel, and what was not."""
+    return "; ".join(map(_sentence, runs))
+
+
+def _sentence(run: Run) -> str:
+    if run.why_not:
+        return f"not run: {run.why_not}"
+    done = [check for check in run.checks[1:] if check.outcome == PASSED]
+    told = [f"{check.what} {check.detail}" if check.what == "core" else check.what for check in done]
+    told += [f"{check.what} {check.outcome}" for check in run.checks if check.outcome != PASSED]
+    return f"{run.python or run.version}, {run.libc or run.where}: {', '.join(told)}"
+
+
+@click.command("test")
+@click.argument("wheels", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def command(wheels: tuple[Path, ...]) -> None:
+    """Install wheels into empty environments of their Pythons and run them. Exit status 1: something failed."""
+    paths = list(wheels) or sorted((ROOT / "dist").glob("*.whl"))
+    if not paths:
+        sys.exit("wheels: there are none in dist: make wheels")
+    results, failures = recorded(), []
+    with ExitStack() as stack:
+        kafka = Kafka(stack)
+        for path in paths:
+            results[path.name] = try_wheel(path, kafka)
+            _record(results)
+            for run in results[path.name]:
+                failures += [f"{path.name}, CPython {run.version}, {run.where}: {failure}" for failure in run.failures]
+    if failures:
+        sys.exit("\n".join(failures))
+    click.echo(f"{len(paths)} wheels: nothing failed; {RESULT}")

@@ -9,7 +9,7 @@ import click
 
 from rdknotify.errors import RdNotifyError
 from vendor.recipe import BuildError
-from wheels import bare, inspection, listing, making, page
+from wheels import bare, inspection, listing, making, page, trial
 from wheels.extension import ROOT
 from wheels.targets import VARIANTS, Variant, select
 
@@ -68,6 +68,7 @@ def list_(dist: Path) -> None:
 
 main.add_command(bare.command)
 main.add_command(page.command)
+main.add_command(trial.command)
 
 if __name__ == "__main__":
     try:

@@ -10,7 +10,7 @@ STAMP := .venv/installed
 export RDKNOTIFY_CACHE ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-fast test-pythons test-oslo check bench bench-quick bench-micro bench-docs bench-oslo chaos endurance stress rolling reliability-docs asan valgrind tsan fuzz lock audit wheel wheels wheels-test clean
+.PHONY: help build demo test test-fast test-pythons test-oslo check bench bench-quick bench-micro bench-docs bench-oslo chaos endurance stress rolling reliability-docs asan valgrind tsan fuzz lock audit wheel wheels wheels-test wheels-docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -124,6 +124,9 @@ wheels: build ## wheels for every Linux into dist/, checked, with checksums, SBO
 
 wheels-test: build ## installs each wheel of dist/ into an empty environment of its Python and runs tests there
 	@$(BIN)/python -m wheels test
+
+wheels-docs: build ## docs/platforms.md from what was built and what was run
+	@$(BIN)/python -m wheels page
 
 clean: ## remove all that was built; keeps .cache, where Kafka's jars are
 	@rm -rf .venv build dist vendor/source src/*.egg-info src/_rdknotify.c src/rdknotify/*.so

@@ -112,7 +112,8 @@ def _try(sdist: Path, root: Path) -> dict[str, Any]:
     machine.must("rm", "-r", f"{source}/src")  # what is tested is what is installed
     tests = machine.must("/venv/bin/python", "-m", "pytest", "-q", "tests/core", folder=source)
     passed = re.findall(r"^\d+ passed.*(?= in )", tests, re.MULTILINE)[-1]
-    return {"seconds": seconds, "tests": passed, "machine": told["platform"], "cpus": os.cpu_count(), "version": told}
+    system = f"Debian {SUITE} (Python {told['python'].split()[0]}, {told['libc']})"
+    return {"seconds": seconds, "tests": passed, "machine": system, "cpus": os.cpu_count(), "version": told}
 
 
 def _run(command: list[str]) -> None:

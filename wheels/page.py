@@ -11,17 +11,17 @@ import jinja2
 
 from benchmarks.report.tables import markdown
 from vendor.extension import DIRECTIVES
-from wheels import bare
+from vendor.recipe import PARTS, RECIPE, BuildError
+from wheels import bare, trial
 from wheels.extension import ROOT
-from wheels.targets import PYTHONS
+from wheels.targets import PYTHONS, VARIANTS, Variant
 
 __all__ = ["PAGE", "command", "render"]
 
 PAGE = ROOT / "docs" / "platforms.md"
 WHEELS = ROOT / "dist" / "wheels.json"
-TRIAL = ROOT / "build" / "wheels" / "trial.json"
 
-HEAD = ("Python", "platform", "MB", "wheel", "run")
+HEAD = ("CPython", "wheel", "MB", "run")
 VARIABLES = {
     "RDKNOTIFY_BUNDLED": "`1`: OpenSSL, zlib and curl are built in too, as in wheels, from sources that cargo obtains",
     "RDKNOTIFY_WITHOUT": "features to be left out, with commas, as `ssl,zstd`; nothing is ever left out unasked",
@@ -34,27 +34,35 @@ VARIABLES = {
 
 
 def render(wheels: list[dict[str, Any]], runs: dict[str, str], source: dict[str, Any] | None) -> str:
-    """The page as Markdown, of the rows of wheels.json, what was run of each by its file's name, and of bare.json."""
-    sizes = [row["bytes"] / 1e6 for row in wheels]
-    table = [
-        (row["python"], row["platform"], f"{size:.2f}", f"`{row['file']}`", runs.get(row["file"], "*only built*"))
-        for row, size in zip(wheels, sizes, strict=True)
-    ]
+    """The page as Markdown, of the rows of wheels.json, what was run of each by its file's name, and of bare.json.
+
+    Raises BuildError where the wheels have other parts than the recipe.
+    """
+    parts = {name: RECIPE[name]["version"] for name in PARTS}
+    if other := [row["file"] for row in wheels if row["parts"] != parts]:
+        raise BuildError(f"{', '.join(other)}: its parts are not those of vendor/recipe.json: make wheels")
+    built = {variant: row for row in wheels for variant in VARIANTS if row["file"].endswith(f"-{variant.name}.whl")}
+    sizes = [row["bytes"] / 1e6 for row in built.values()]
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     page = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return page.get_template("platforms.md.j2").render(
-        wheels=markdown(HEAD, table) if wheels else "",
-        count=len(wheels),
-        smallest=f"{min(sizes, default=0):.2f}",
-        largest=f"{max(sizes, default=0):.2f}",
-        parts=", ".join(f"{name} {version}" for name, version in wheels[0]["parts"].items()) if wheels else "",
-        features=", ".join(f"`{name}`" for name in wheels[0]["features"]) if wheels else "",
-        pythons=", ".join(python.version for python in PYTHONS),
+        table=markdown(HEAD, [_line(variant, built.get(variant), runs) for variant in VARIANTS]),
+        sizes=f", {min(sizes):.2f} to {max(sizes):.2f} MB" if sizes else "",
+        count=len(built),
+        parts=", ".join(f"{name} {version}" for name, version in parts.items()),
+        features=", ".join(f"`{name}`" for name in next(iter(wheels), {}).get("features", ())),
         limited=any(python.limited for python in PYTHONS),
         free_threaded=DIRECTIVES.get("freethreading_compatible", False),
         source=source,
         variables=VARIABLES,
     )
+
+
+def _line(variant: Variant, built: dict[str, Any] | None, runs: dict[str, str]) -> tuple[str, ...]:
+    python = f"{variant.python.version}{' and newer' if variant.python.limited else ''}"
+    if not built:
+        return python, f"`{variant.name}`", "", "*not built*"
+    return python, f"`{variant.name}`", f"{built['bytes'] / 1e6:.2f}", runs.get(built["file"], "*only built*")
 
 
 def _load(path: Path, otherwise: Any) -> Any:
@@ -64,5 +72,6 @@ def _load(path: Path, otherwise: Any) -> Any:
 @click.command("page")
 def command() -> None:
     """Write docs/platforms.md from what was built and run."""
-    PAGE.write_text(render(_load(WHEELS, []), _load(TRIAL, {}), _load(bare.RESULT, None)))
+    runs = {name: trial.summary(each).replace("|", "\\|") for name, each in trial.recorded().items()}
+    PAGE.write_text(render(_load(WHEELS, []), runs, _load(bare.RESULT, None)))
     click.echo(f"wrote {PAGE}")

@@ -42,8 +42,18 @@ class Python:
     @property
     def macros(self) -> list[str]:
         """What the extension is compiled with."""
-        major, minor = self.version.removesuffix("t").split(".")
-        return [f"-DPy_LIMITED_API=0x{int(major):02x}{int(minor):02x}0000"] if self.limited else []
+        major, minor = _numbers(self.version)
+        return [f"-DPy_LIMITED_API=0x{major:02x}{minor:02x}0000"] if self.limited else []
+
+    def serves(self, version: str) -> bool:
+        """Whether its wheels are for a CPython, "3.12" or "3.13t"."""
+        if not self.limited:
+            return version == self.version
+        return not version.endswith("t") and _numbers(version) >= _numbers(self.version)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.removesuffix("t").split(".")))
 
 
 @dataclass(frozen=True)
@@ -73,12 +83,10 @@ TARGETS = (
     Target("x86_64", "musl"),
     Target("aarch64", "musl"),
 )
+# The stable ABI has buffers since 3.11; free-threaded CPython has none before 3.15.
 PYTHONS = (
     Python("3.10"),
-    Python("3.11"),
-    Python("3.12"),
-    Python("3.13"),
-    Python("3.14"),
+    Python("3.11", limited=True),
     Python("3.13t"),
     Python("3.14t"),
 )

@@ -21,8 +21,8 @@ from vendor.recipe import BuildError
 from wheels.environment import CONFLUENT, Environment
 from wheels.extension import ROOT
 from wheels.inspection import Wheel
-from wheels.pythons import OLD_GLIBC, interpreter, why_not
-from wheels.targets import PYTHONS, TARGETS
+from wheels.pythons import OLD_GLIBC, VERSIONS, interpreter, why_not
+from wheels.targets import TARGETS
 
 __all__ = ["RESULT", "Check", "Run", "command", "recorded", "summary", "try_wheel"]
 
@@ -106,17 +106,11 @@ class Kafka:
 def places(wheel: Wheel) -> list[tuple[str, str]]:
     """Pythons and targets that the wheel is for."""
     own, target = wheel.variant.python, wheel.variant.target
-    versions = [python.version for python in PYTHONS] if own.limited else [own.version]
-    if own.limited:
-        versions = [each for each in versions if not each.endswith("t") and _key(each) >= _key(own.version)]
+    versions = [version for version in VERSIONS if own.serves(version)]
     found = [(version, target.name) for version in versions]
     if target == TARGETS[0]:
         found += [(version, OLD_GLIBC) for version in versions if not why_not(version, OLD_GLIBC)]
     return found
-
-
-def _key(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")))
 
 
 def try_wheel(wheel: Path, kafka: Kafka) -> list[Run]:

@@ -6,17 +6,20 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
 from vendor.recipe import RECIPE
 from wheels.assemble import Pure, assemble
 from wheels.bom import bill_of_materials
-from wheels.targets import Python, Target, Variant
+from wheels.targets import PYTHONS, Python, Target, Variant
 
 HERE = Target(platform.machine(), "glibc")
 """What the compiler at hand compiles for, where there is a glibc."""
-VARIANT = Variant(Python("{}.{}".format(*sys.version_info[:2])), HERE)
+VERSION = "{}.{}".format(*sys.version_info[:2]) + "t" * bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+VARIANT = Variant(next((python for python in PYTHONS if python.serves(VERSION)), Python(VERSION)), HERE)
+"""The wheel that this Python would get."""
 PARTS = {"librdkafka": RECIPE["librdkafka"]["version"], "zstd": RECIPE["zstd"]["version"]}
 TIME = 1_700_000_000
 # Wants of its C library what glibc 2.17 has as the newest, and nothing else.

@@ -76,7 +76,7 @@ def build() -> Path:
     below = parts.needed({PART_OF[feature] for feature in features if feature in PART_OF}) if bundled else []
     version = librdkafka.version(given / "src") if given else RECIPE["librdkafka"]["version"]
     name = f"librdkafka-{version}-" + (f"{compiler.target}-" if bundled else "")
-    prefix = (parts.cache() if bundled else BUILD) / (name + _key(compiler, features, below, given))
+    prefix = (parts.folder() if bundled else BUILD) / (name + _key(compiler, features, below, given))
     if not (prefix / INFO).exists():
         _build(prefix, version, compiler, features, below, given)
     return _describe(prefix)
@@ -143,7 +143,13 @@ def _features(compiler: Compiler, bundled: bool) -> list[str]:
 
 def _key(compiler: Compiler, features: list[str], below: list[str], given: Path | None) -> str:
     """What the library depends on, as a short hash: also of the files that say how it is compiled."""
-    facts = [compiler.identity, compiler.target, *features, *RECIPE["cflags"], json.dumps(RECIPE["changes"])]
+    facts = [
+        compiler.identity,
+        compiler.target,
+        *features,
+        *RECIPE["cflags"],
+        json.dumps(RECIPE["librdkafka"]["changes"]),
+    ]
     facts += [RECIPE[name]["sha256"] for name in ("librdkafka", "zstd")]
     facts += [parts.place(part, compiler).name for part in below]
     files = (HERE / name for name in ("build.py", "librdkafka.py", "compiler.py", "native/random.h"))

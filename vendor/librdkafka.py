@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vendor.compiler import Compiler
 from vendor.recipe import RECIPE, BuildError
-from vendor.sources import obtain
+from vendor.sources import change, obtain
 
 # What a source file of src/Makefile needs; the others are always compiled.
 CONDITIONAL = {
@@ -37,7 +37,7 @@ def compile_into(prefix: Path, compiler: Compiler, features: list[str], given: P
     source = Path(shutil.copytree(original, folder / "src"))
     (folder / "config.h").write_text(config_h(compiler, features, static=bool(below)))
     shutil.copy(Path(__file__).parent / "native" / "random.h", folder)
-    _change(source, given)
+    change(source, RECIPE["librdkafka"]["changes"], given)
     flags = ["-D_GNU_SOURCE", f"-I{source}", *(f"-I{path}/include" for path in below)]
     jobs = [(f"src/{name}", flags) for name in source_files(source, features)]
     if "zstd" in features:
@@ -103,20 +103,3 @@ def config_h(compiler: Compiler, features: list[str], *, static: bool) -> str:
     atomic = "__atomic_ ## OP1 ## _ ## OP2(PTR, VAL, __ATOMIC_SEQ_CST)"
     lines += [f"#define {name}(OP1, OP2, PTR, VAL) {atomic}" for name in ("ATOMIC_OP32", "ATOMIC_OP64", "ATOMIC_OP")]
     return "\n".join(["#pragma once", *lines, ""])
-
-
-def _change(source: Path, given: Path | None) -> None:
-    """Make the recipe's changes in the copy that is compiled. Raises BuildError when one has no place there."""
-    for change in RECIPE["changes"]:
-        path = source / change["file"]
-        text = path.read_text() if path.exists() else ""
-        new = change["new"] if isinstance(change["new"], str) else "\n".join(change["new"])
-        if text.count(change["old"]) == 1:
-            path.write_text(text.replace(change["old"], new))
-        elif given:
-            print(
-                f"{given / 'src' / path.name} has no place for a change of recipe.json: {change['why']}",
-                file=sys.stderr,
-            )
-        else:
-            raise BuildError(f"{path.name} is not what recipe.json changes: {change['why']}; adapt or drop the change")

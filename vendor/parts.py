@@ -14,13 +14,15 @@ import shutil
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 from vendor.compiler import Compiler, run
 from vendor.recipe import BUILD, HERE, RECIPE, BuildError, move
-from vendor.sources import obtain
+from vendor.sources import change, obtain
 
 NATIVE = HERE / "native"
+DECISIVE = ("sha256", "folder", "keep", "changes", "without")  # of what the recipe says of a part
 # OpenSSL's own name of a target, by processor and system.
 OPENSSL_TARGETS = {
     ("x86_64", "glibc"): "linux-x86_64",
@@ -32,7 +34,7 @@ OPENSSL_TARGETS = {
 }
 
 
-def cache() -> Path:
+def folder() -> Path:
     """Where libraries are kept that take long to build."""
     return Path(os.environ.get("RDKNOTIFY_CACHE") or BUILD).expanduser().resolve()
 
@@ -43,13 +45,15 @@ def needed(parts: set[str]) -> list[str]:
     return [part for part in BUILDERS if part in wanted]
 
 
+@cache
 def place(name: str, compiler: Compiler) -> Path:
     """Where the prefix (include/, lib/) of one part is, or will be: named by all that it depends on."""
-    parts = [compiler.identity, *RECIPE["cflags"], *(json.dumps(RECIPE[each]) for each in needed({name}))]
-    parts += [inspect.getsource(each) for each in (Compiler.compile, BUILDERS[name])]
-    parts += [path.read_text() for path in sorted(NATIVE.glob(f"{name}*"))]
-    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
-    return cache() / f"{name}-{RECIPE[name]['version']}-{compiler.target}-{key}"
+    facts = [compiler.identity, *RECIPE["cflags"]]
+    facts += [json.dumps(RECIPE[each].get(what)) for each in needed({name}) for what in DECISIVE]
+    facts += [inspect.getsource(each) for each in (Compiler.compile, BUILDERS[name])]
+    facts += [path.read_text() for path in sorted(NATIVE.glob(f"{name}*"))]
+    key = hashlib.sha256("\0".join(facts).encode()).hexdigest()[:12]
+    return folder() / f"{name}-{RECIPE[name]['version']}-{compiler.target}-{key}"
 
 
 def static(name: str, compiler: Compiler) -> Path:
@@ -63,8 +67,9 @@ def static(name: str, compiler: Compiler) -> Path:
     print(f"building {prefix.name}", file=sys.stderr)
     prefix.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=prefix.parent) as scratch:
-        work = Path(scratch) / "prefix"
-        BUILDERS[name](compiler, Path(shutil.copytree(source, Path(scratch) / name)), work, below)
+        work, copy = Path(scratch) / "prefix", Path(shutil.copytree(source, Path(scratch) / name))
+        change(copy, RECIPE[name].get("changes", []))
+        BUILDERS[name](compiler, copy, work, below)
         move(work, prefix)
     print(f"built {prefix.name} in {time.monotonic() - began:.0f} s", file=sys.stderr)
     return prefix
@@ -77,11 +82,6 @@ def _openssl(compiler: Compiler, source: Path, prefix: Path, below: list[Path]) 
     for program in ("perl", "make"):
         if not shutil.which(program):
             raise BuildError(f"{program} is needed to build OpenSSL: install it, or unset RDKNOTIFY_BUNDLED")
-    # Weak and of no version in an old glibc, it would be whatever any library in the process calls so; the system
-    # call follows.
-    seeding = source / "providers/implementations/rands/seeding/rand_unix.c"
-    weak, hidden = "getentropy(void *buffer, size_t length) __attribute__((weak", ', visibility("hidden")'
-    seeding.write_text(seeding.read_text().replace(weak, weak + hidden))
     # By names without folders, for OpenSSL writes into the library with what it was compiled.
     tools = source.parent / "tools"
     tools.mkdir()

@@ -108,14 +108,18 @@ def _cargo_fetch(crate: str, folder: Path) -> Path:
     command = ["cargo", "fetch", "--color=never"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        reasons = re.findall(r"^(?:error: |  )(\S.*)", done.stderr, re.MULTILINE)
-        reason = f"{reasons[0]}: {reasons[-1]}" if reasons else "no reason given"
+        error = re.search(r"^error: (.+)", done.stderr, re.MULTILINE)
+        causes = re.findall(r"^Caused by:\n +(.+)", done.stderr, re.MULTILINE)
+        reason = ": ".join([error[1] if error else "no reason given", *causes[-1:]])
         raise BuildError(f"cargo could not fetch {crate}: {reason}; is the registry reachable?")
     home = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
-    kept = sorted(home.glob(f"registry/cache/*/{name}-{version}.crate"), key=lambda path: path.stat().st_mtime)
+    kept = [
+        *home.glob(f"registry/cache/*/{name}-{version}.crate"),
+        *home.glob(f"registry/cache/*/{name}-{version}+*.crate"),
+    ]
     if not kept:
         raise BuildError(f"cargo fetched {crate}, but {home}/registry/cache does not hold it: is CARGO_HOME right?")
-    return Path(shutil.copy(kept[-1], folder))
+    return Path(shutil.copy(max(kept, key=lambda path: path.stat().st_mtime), folder))
 
 
 def _verify(archive: Path, part: dict[str, Any]) -> None:
@@ -147,6 +151,24 @@ def unpack(archive: Path, part: dict[str, Any], target: Path) -> None:
             content = tar.extractfile(member)
             assert content is not None
             path.write_bytes(content.read())
+
+
+def change(source: Path, changes: list[dict[str, Any]], given: Path | None = None) -> None:
+    """Make the recipe's changes in a copy of a source, of the user's own folder if ``given``.
+
+    Raises BuildError when one has no place there; with the user's own it only says so.
+    """
+    for each in changes:
+        path = source / each["file"]
+        text = path.read_text() if path.exists() else ""
+        new = each["new"] if isinstance(each["new"], str) else "\n".join(each["new"])
+        if text.count(each["old"]) == 1:
+            path.write_text(text.replace(each["old"], new))
+        elif given:
+            place = given / "src" / path.name
+            print(f"{place} has no place for a change of recipe.json: {each['why']}", file=sys.stderr)
+        else:
+            raise BuildError(f"{path.name} is not what recipe.json changes: {each['why']}; adapt or drop the change")
 
 
 if __name__ == "__main__":

@@ -6,17 +6,12 @@ It runs for real, with the real compiler, on a toy of the C sources, so that a b
 from __future__ import annotations
 
 import errno
-import hashlib
-import io
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
-import sys
-import tarfile
 import time
 from importlib import import_module
 from pathlib import Path
@@ -24,123 +19,7 @@ from types import ModuleType
 from typing import ClassVar
 
 import pytest
-
-VENDOR = Path(__file__).parents[2] / "vendor"
-RECIPE = json.loads((VENDOR / "recipe.json").read_text())
-
-PARTS = {
-    "librdkafka": {
-        "LICENSES.txt": "toy",
-        "src/Makefile": "SRCS_$(WITH_ZSTD) += rdkafka_zstd.c\nSRCS_$(WITH_CURL) += rdhttp.c\n"
-        "SRCS_LZ4 = rdxxhash.c\nSRCS_y += rdkafka_lz4.c $(SRCS_LZ4)\nSRCS=\t\trdkafka.c \\\n\t\t$(SRCS_y)\n",
-        "src/rdkafka.h": "#define RD_KAFKA_VERSION 0x020f01ff\n",
-        "src/rdkafka_mock.h": "",
-        "src/rdkafka.c": '#include "../config.h"\nint rd_kafka(void) { return WITH_C11THREADS; }\n',
-        "src/rdkafka_zstd.c": "#include <zstd.h>\nint rd_zstd(void) { return ZSTD_TOY; }\n",
-        "src/rdkafka_lz4.c": "int rd_lz4;\n",
-        "src/rdxxhash.c": "int rd_xxhash;\n",
-        "src/rdhttp.c": "#error not wanted\n",
-    },
-    "zstd": {
-        "LICENSE": "toy",
-        "lib/zstd.h": "#define ZSTD_TOY 1\n",
-        "lib/common/zstd_common.c": "int zstd_common;\n",
-    },
-}
-
-
-class Project:
-    """A folder with vendor/build.py, a recipe for the toys, and a PATH that has only what a test puts there."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.tools = root / "tools"
-        self.calls = root / "calls.log"
-        self.recipe = {**json.loads(json.dumps(RECIPE)), "changes": []}  # those are for the real librdkafka
-        for folder in ("vendor", "tools", "registry"):
-            (root / folder).mkdir()
-        for module in VENDOR.glob("*.py"):
-            shutil.copy(module, root / "vendor")
-        shutil.copytree(VENDOR / "native", root / "vendor" / "native")
-        for name, files in PARTS.items():
-            self.publish(name, {self.recipe[name]["folder"] + path: text for path, text in files.items()})
-        self.tool("cc", f'exec {shutil.which("cc")} "$@"')
-        self.tool("ar", f'exec {shutil.which("ar")} "$@"')
-        self.tool(
-            "npm",
-            "for word; do case $word in --pack-destination=*) folder=${word#*=};; esac; done\n"
-            f'cp {root}/registry/"$(basename "$word")".tgz "$folder"',
-        )
-
-    def publish(self, name: str, files: dict[str, str]) -> None:
-        """Put an archive where the toy npm finds it, and its checksum into the recipe."""
-        archive = self.root / "registry" / f"{self.recipe[name]['package'].rpartition('/')[2]}.tgz"
-        with tarfile.open(archive, "w:gz") as tar:
-            for path, text in files.items():
-                member = tarfile.TarInfo(path)
-                member.size = len(text)
-                tar.addfile(member, io.BytesIO(text.encode()))
-        self.recipe[name]["sha256"] = hashlib.sha256(archive.read_bytes()).hexdigest()
-
-    def tool(self, name: str, script: str) -> None:
-        path = self.tools / name
-        path.write_text(f'#!/bin/sh\necho "{name} $*" >> {self.calls}\nPATH={os.environ["PATH"]}\n{script}\n')
-        path.chmod(0o755)
-
-    def source(self, folder: Path, version: str = "0x020f01ff") -> Path:
-        """librdkafka's toy source as a folder."""
-        for path, text in PARTS["librdkafka"].items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(text.replace("0x020f01ff", version))
-        return folder
-
-    def start(self, limit: int | None = None, **variables: str) -> subprocess.Popen[str]:
-        """A build in a process group of its own, which may write files of ``limit`` bytes only."""
-        (self.root / "vendor" / "recipe.json").write_text(json.dumps(self.recipe))
-
-        def prepare() -> None:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job is started with SIGINT ignored
-            if limit:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-        return subprocess.Popen(
-            [sys.executable, "vendor/build.py"],
-            cwd=self.root,
-            env={"PATH": str(self.tools), "HOME": str(self.root), **variables},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            preexec_fn=prepare,
-        )
-
-    def build(self, **variables: str) -> tuple[Path, str]:
-        """A build that must succeed: its prefix, and what it said."""
-        process = self.start(**variables)
-        output, said = process.communicate(timeout=60)
-        assert process.returncode == 0, said
-        return Path(output.strip()), said
-
-    def refusal(self, **variables: str) -> str:
-        """The one line with which a build ends that must fail."""
-        return self.ended(self.start(**variables), 1)
-
-    def ended(self, process: subprocess.Popen[str], status: int) -> str:
-        """The last line of a build that was not to succeed; it must leave nothing that looks like a library."""
-        output, said = process.communicate(timeout=60)
-        assert process.returncode == status, said
-        assert output == ""
-        assert not list(self.root.glob("build/librdkafka-*"))
-        assert not list(self.root.glob("build/tmp*"))
-        assert "Traceback" not in said
-        last = said.splitlines()[-1]
-        assert last.startswith("vendor/build.py: ")
-        return last
-
-    def compiled(self) -> list[str]:
-        """The C files compiled so far."""
-        lines = self.calls.read_text().splitlines() if self.calls.exists() else []
-        return sorted(Path(line.split(" -c ")[1].split()[0]).name for line in lines if " -c " in line)
+from support.vendored import PARTS, RECIPE, VENDOR, Project
 
 
 @pytest.fixture
@@ -242,9 +121,7 @@ def test_a_killed_build_leaves_nothing_that_a_later_one_would_take(project: Proj
 
 def test_a_full_disk_is_one_line(project: Project) -> None:
     """Here full for every file of more than 1 MiB, of which the source has one."""
-    files = {**PARTS["librdkafka"], "src/large.h": "/* large */" * 200_000}
-    folder = project.recipe["librdkafka"]["folder"]
-    project.publish("librdkafka", {folder + path: text for path, text in files.items()})
+    project.publish("librdkafka", {**PARTS["librdkafka"], "src/large.h": "/* large */" * 200_000})
     line = project.ended(project.start(limit=1 << 20), 1)
     assert os.strerror(errno.EFBIG) in line
     assert not list(project.root.glob("build/source/librdkafka-*"))
@@ -259,8 +136,7 @@ def test_the_compilers_reason_is_told(project: Project) -> None:
 
 
 def test_an_archive_cannot_write_elsewhere(project: Project) -> None:
-    folder = project.recipe["librdkafka"]["folder"]
-    project.publish("librdkafka", {f"{folder}src/../../escaped.c": "int escaped;"})
+    project.publish("librdkafka", {"src/../../escaped.c": "int escaped;"})
     assert "points outside" in project.refusal()
     assert not list(project.root.rglob("escaped.c"))
 
@@ -359,14 +235,14 @@ CHANGE = {"file": "rdkafka.c", "old": "rd_kafka(void)", "new": "rd_kafka_changed
 
 def test_a_change_of_the_recipe_is_compiled_into_a_library_of_its_own(project: Project) -> None:
     plain, _ = project.build()
-    project.recipe["changes"] = [CHANGE]
+    project.recipe["librdkafka"]["changes"] = [CHANGE]
     changed, _ = project.build()
     assert changed != plain
     assert b"rd_kafka_changed" in (changed / "lib" / "librdkafka.a").read_bytes()
 
 
 def test_a_change_that_has_no_place_is_refused_but_for_a_folder_of_the_user(project: Project, tmp_path: Path) -> None:
-    project.recipe["changes"] = [{**CHANGE, "old": "not there"}]
+    project.recipe["librdkafka"]["changes"] = [{**CHANGE, "old": "not there"}]
     assert "rdkafka.c is not what recipe.json changes: to be seen" in project.refusal()
     folder = project.source(tmp_path / "mine")
     _, said = project.build(RDKNOTIFY_LIBRDKAFKA_SRC=str(folder))
@@ -382,8 +258,8 @@ def test_a_folder_with_an_old_librdkafka_is_refused(project: Project, tmp_path: 
 
 def test_sources_of_an_sdist_need_no_npm(project: Project) -> None:
     (project.tools / "npm").unlink()
-    for name, files in PARTS.items():
-        for path, text in files.items():
+    for name in ("librdkafka", "zstd"):
+        for path, text in PARTS[name].items():
             file = project.root / "vendor" / "source" / f"{name}-{RECIPE[name]['version']}" / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)

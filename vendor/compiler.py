@@ -41,7 +41,8 @@ class Compiler:
         done = subprocess.run([*self.command, "--version"], capture_output=True, text=True, check=False)
         # Not where the compiler is: the same one elsewhere compiles the same.
         program = [Path(self.command[0]).name, *self.command[1:]]
-        self.identity = shlex.join([*program, *self.flags]) + done.stdout + self._macros.get("__VERSION__", "")
+        named = [*done.stdout.splitlines()[:1], self._macros.get("__VERSION__", "")]
+        self.identity = " ".join([shlex.join([*program, *self.flags]), *named])
 
     @property
     def machine(self) -> str:

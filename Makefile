@@ -122,6 +122,9 @@ wheels: build ## wheels for every Linux into dist/, checked, with checksums, SBO
 	@$(BIN)/pip install --quiet --disable-pip-version-check 'rdknotify[wheels]'
 	@$(BIN)/python -m wheels build $(if $(ONLY),--only '$(ONLY)')
 
+wheels-check: build ## looks into each wheel of dist/, and builds it again elsewhere: the same bytes
+	@$(BIN)/python -m wheels check --again
+
 wheels-test: build ## installs each wheel of dist/ into an empty environment of its Python and runs tests there
 	@$(BIN)/python -m wheels test
 

@@ -102,6 +102,19 @@ def test_a_set_with_a_fault_is_not_begun(workshop: Path, monkeypatch: pytest.Mon
     assert not dist.exists()
 
 
+def test_bytes_that_differ_from_those_of_another_folder_are_told(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if VARIANT not in VARIANTS:
+        pytest.skip(f"no wheels are made for this Python, {VARIANT.name}")
+    monkeypatch.setattr(making, "compile_extension", brought(""))
+    making.make([VARIANT], workshop / "dist")
+    (made,) = (workshop / "dist").glob("*.whl")
+    assert making.differences([made]) == []
+    monkeypatch.setattr(making, "compile_extension", brought("const char *where = __FILE__;"))
+    assert making.differences([made]) == [made.name]
+
+
 def test_a_set_is_put_into_place_whole(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if VARIANT not in VARIANTS:
         pytest.skip(f"no wheels are made for this Python, {VARIANT.name}")

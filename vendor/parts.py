@@ -92,12 +92,11 @@ def _openssl(compiler: Compiler, source: Path, prefix: Path, below: list[Path]) 
         "PATH": f"{tools}:{os.environ['PATH']}",
         "CC": "cc",
         "AR": "ar",
-        "RANLIB": ":",  # the archiver writes the index
-        "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH") or "0",
-        # What OpenSSL would take from a user's environment beside.
+        "SOURCE_DATE_EPOCH": "0",  # the time that OpenSSL says it was built
+        # What it would take from a user's environment beside.
         **dict.fromkeys(("CFLAGS", "CPPFLAGS", "LDFLAGS", "CROSS_COMPILE", "MAKEFLAGS"), ""),
     }
-    modifiers = [] if compiler.system == "darwin" else ["ARFLAGS=qcD"]
+    modifiers = [] if compiler.system == "darwin" else ["ARFLAGS=qcsD", "RANLIB=:"]
     # Below /etc/ssl Debian, SUSE and Alpine keep their certificates; librdkafka looks into the other places.
     places = ["--prefix=/usr", "--libdir=lib", "--openssldir=/etc/ssl"]
     without = [f"no-{what}" for what in RECIPE["openssl"]["without"]]

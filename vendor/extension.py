@@ -11,6 +11,8 @@ from vendor.recipe import HERE
 
 MODULE = "rdknotify._rdknotify"
 SOURCE = "src/_rdknotify.pyx"
+STABLE_ABI = (3, 11)
+"""The first CPython whose stable ABI has all that the core needs, which is buffers; free-threaded ones have none."""
 # No pickling: these objects are handles. No signatures in docstrings: the stub has them.
 DIRECTIVES = {"language_level": 3, "binding": True, "auto_pickle": False, "embedsignature": False}
 

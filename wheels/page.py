@@ -24,6 +24,7 @@ WHEELS = ROOT / "dist" / "wheels.json"
 HEAD = ("CPython", "wheel", "MB", "run")
 VARIABLES = {
     "RDKNOTIFY_BUNDLED": "`1`: OpenSSL, zlib and curl are built in too, as in wheels, from sources that cargo obtains",
+    "RDKNOTIFY_STABLE_ABI": "`1`: one wheel for CPython 3.11 and all newer ones, not the one that builds it alone",
     "RDKNOTIFY_WITHOUT": "features to be left out, with commas, as `ssl,zstd`; nothing is ever left out unasked",
     "RDKNOTIFY_LIBRDKAFKA_SRC": "a folder with librdkafka's source, in place of ours",
     "RDKNOTIFY_LIBRDKAFKA": "`system`: the librdkafka that pkg-config finds is linked",

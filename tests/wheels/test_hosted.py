@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from vendor.extension import STABLE_ABI
+from wheels.pythons import VERSIONS
 from wheels.targets import PYTHONS, TARGETS
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +42,8 @@ def identifiers(platform: str, *machines: str) -> set[str]:
 
 
 def abis() -> set[str]:
-    return {python.tag.partition("-")[2] for python in PYTHONS} - NO_MORE_BUILT
+    """Of all CPythons that wheels are for: cibuildwheel builds that of the stable ABI once, and tries it on each."""
+    return {f"cp{version.replace('.', '')}" for version in VERSIONS} - NO_MORE_BUILT
 
 
 def test_linux_wheels_are_those_of_make_wheels() -> None:
@@ -57,16 +60,17 @@ def test_macos_wheels_are_of_the_same_pythons() -> None:
     assert identifiers("macos", *machines) == {f"{abi}-macosx_{machine}" for machine in machines for abi in abis()}
 
 
-def test_every_build_takes_the_libraries_of_the_recipe() -> None:
+def test_every_build_takes_the_libraries_of_the_recipe_and_the_stable_abi() -> None:
     settings = PROJECT["tool"]["cibuildwheel"]
     for section in (settings, settings["macos"]):  # one that has an environment of its own has no other
-        assert section["environment"]["RDKNOTIFY_BUNDLED"] == "1"
+        asked = {"RDKNOTIFY_BUNDLED": "1", "RDKNOTIFY_STABLE_ABI": "1"}
+        assert asked.items() <= section["environment"].items()
+    assert [python.version for python in PYTHONS if python.limited] == ["{}.{}".format(*STABLE_ABI)]
 
 
 def test_pythons_of_the_wheels_are_those_that_the_project_claims() -> None:
     claimed = [text for text in PROJECT["project"]["classifiers"] if re.search(r":: 3\.\d+$", text)]
-    built = {python.version.removesuffix("t") for python in PYTHONS}
-    assert {text.rpartition(" ")[2] for text in claimed} == built
+    assert {text.rpartition(" ")[2] for text in claimed} == {version.removesuffix("t") for version in VERSIONS}
 
 
 def test_github_would_take_the_workflow() -> None:

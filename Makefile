@@ -10,7 +10,7 @@ STAMP := .venv/installed
 export RDKNOTIFY_CACHE ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-fast test-pythons test-oslo check bench bench-quick bench-micro bench-docs bench-oslo chaos endurance stress rolling reliability-docs asan valgrind tsan fuzz lock audit wheel wheels wheels-test wheels-docs clean
+.PHONY: help build demo test test-fast test-pythons test-oslo check bench bench-quick bench-micro bench-docs bench-oslo chaos endurance stress rolling threads reliability-docs asan valgrind tsan fuzz lock audit wheel wheels wheels-test wheels-docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -91,6 +91,9 @@ stress: build ## twelve senders with small queues, the broker stopped every 20 s
 
 rolling: build ## three nodes restarted one after the other under load; ROUNDS=1
 	@$(BIN)/python -m reliability rolling --rounds $(or $(ROUNDS),3)
+
+threads: build ## eight threads that share a producer and a consumer, for 10 minutes; SECONDS=60 WITH=python3.13t
+	@$(BIN)/python -m reliability threads --seconds $(or $(SECONDS),600) $(if $(WITH),--python $(WITH))
 
 reliability-docs: build ## docs/reliability.md from the figures of the tests and the long runs
 	@$(BIN)/python -m reliability page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from reliability import endurance, fuzz, native, page, rolling, stress
+from reliability import endurance, fuzz, native, page, rolling, stress, threads
 from reliability.chaos.command import command as chaos
 
 
@@ -18,6 +18,7 @@ main.add_command(chaos)
 main.add_command(endurance.command)
 main.add_command(stress.command)
 main.add_command(rolling.command)
+main.add_command(threads.command)
 main.add_command(fuzz.command)
 for tool in native.TOOLS:
     main.add_command(native.command, tool)

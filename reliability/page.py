@@ -52,6 +52,7 @@ RUNS = {
     "endurance": "a fixed rate for long, while members and brokers come and go",
     "stress": "many senders with small queues, a broker that stops again and again",
     "rolling": "three nodes restarted one after the other, under load",
+    "threads": "eight threads that share a producer and a consumer",
 }
 
 

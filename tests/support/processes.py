@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 # Python 3.12 warns of every fork beside threads; a test that forks knows.
 STRICT_PYTHON = [sys.executable, "-X", "dev", "-W", "ignore:This process:DeprecationWarning"]
+if sysconfig.get_config_var("Py_GIL_DISABLED"):  # asked for, it needs no warning
+    STRICT_PYTHON += ["-X", "gil=1"]
 
 
 def processes_of(owner: int) -> list[int]:

@@ -6,11 +6,8 @@ import platform
 import sqlite3
 import sys
 import sysconfig
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import Any
-
-import msgspec
-import orjson
 
 from rdknotify import __version__, trust
 from rdknotify import _rdknotify as core
@@ -33,7 +30,7 @@ def facts() -> dict[str, Any]:
         "libc": _libc(),
         "certificates": _certificates(),
         "sqlite": sqlite3.sqlite_version,
-        "requirements": {module.__name__: module.__version__ for module in (msgspec, orjson)},
+        "requirements": {name: _requirement(name) for name in ("msgspec", "orjson")},
     }
 
 
@@ -67,7 +64,9 @@ def _wheel() -> str:
 def _gil() -> str:
     if not sysconfig.get_config_var("Py_GIL_DISABLED"):
         return "on"
-    return "on, in a free-threaded Python" if sys._is_gil_enabled() else "off"  # type: ignore[attr-defined,unused-ignore]
+    if sys._is_gil_enabled():  # type: ignore[attr-defined,unused-ignore]
+        return "on in a free-threaded Python, because rdknotify relies on it"
+    return "off (PYTHON_GIL=0), which rdknotify cannot bear with several threads"
 
 
 def _libc() -> str:
@@ -85,3 +84,10 @@ def _certificates() -> str:
     except ConfigError as error:
         return f"none: {error}"
     return store.file or store.folder or "those that SSL_CERT_FILE and SSL_CERT_DIR name"
+
+
+def _requirement(name: str) -> str:
+    try:
+        return str(import_module(name).__version__)
+    except ImportError:  # as in a free-threaded Python, for which some have no release
+        return "missing"

@@ -40,13 +40,15 @@ def musl(version: str, suite: str, build_python: Path, sqlite: dict[str, Any]) -
     def fetch(work: Path) -> Path:
         environment = {name.upper(): _tool(work, name, words) for name, words in _ZIG.items()}
         environment |= {
-            "CFLAGS": "-g0 -Wno-date-time",
+            # -fPIC: zig does not know that musl's environ and __environ are one; a copy of it would never be set.
+            "CFLAGS": "-g0 -fPIC -Wno-date-time",
             "LDFLAGS": "-dynamic",
             "PKG_CONFIG_LIBDIR": str(work),  # this machine's libraries are of no use
             "ZIG_GLOBAL_CACHE_DIR": str(work / "zig"),
         }
-        # What configure would find out by running a program.
+        # What configure would find out by running a program; and what musl has had for a short time only.
         environment |= {"ac_cv_buggy_getaddrinfo": "no", "ac_cv_file__dev_ptmx": "yes", "ac_cv_file__dev_ptc": "no"}
+        environment |= {"ac_cv_func_preadv2": "no", "ac_cv_func_pwritev2": "no"}
         archive = sources.fetch("sqlite", sqlite, work)
         if sources.checksum(archive) != sqlite["sha256"]:
             raise BuildError(f"{sqlite['crate']} is not the one that wheels/pythons.json pins: its SHA-256 differs")

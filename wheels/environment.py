@@ -20,7 +20,15 @@ __all__ = ["Environment"]
 
 TOOLS = ("hypothesis", "pytest", "pytest-timeout")
 CONFLUENT = "confluent-kafka"
-_STAGED = ("pyproject.toml", "tests/conftest.py", "tests/core", "tests/support", "reliability", "wheels/programs")
+_STAGED = (
+    "pyproject.toml",
+    "tests/conftest.py",
+    "tests/core",
+    "tests/support",
+    "benchmarks",
+    "reliability",
+    "wheels/programs",
+)
 """Of the project; its source is not among them, so that what is imported is what is installed."""
 _OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTEST_ADDOPTS")
 
@@ -65,12 +73,10 @@ class Environment:
         return run([str(self.python), *arguments], cwd=self.work, env=self.variables)
 
     def told(self) -> dict[str, Any]:
-        """What the installed rdknotify says of itself; that it is the installed one is verified."""
-        lines = "import rdknotify._rdknotify as core; print(core.__file__)"
-        where = self.run("-c", lines).strip()
-        if not Path(where).resolve().is_relative_to(self.python.parents[1].resolve()):
-            raise BuildError(f"not the wheel is imported but {where}")
-        told: dict[str, Any] = json.loads(self.run("-m", "rdknotify", "version", "--json"))
+        """What this Python and the installed core say of themselves. Raises BuildError where another core answers."""
+        told: dict[str, Any] = json.loads(self.run("wheels/programs/told.py"))
+        if not Path(told["core"]).resolve().is_relative_to(self.python.parents[1].resolve()):
+            raise BuildError(f"not the wheel's core is imported but {told['core']}")
         return told
 
 

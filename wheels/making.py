@@ -7,12 +7,13 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -25,12 +26,15 @@ from wheels.extension import ROOT, compile_extension, static_parts, translate
 from wheels.pythons import headers
 from wheels.targets import VARIANTS, Target, Variant
 
-__all__ = ["differences", "make", "missing"]
+__all__ = ["JOBS", "differences", "each", "make", "missing", "say"]
 
 # Programs that are not Python's, and in which package Debian and Ubuntu have them.
 PROGRAMS = {"git": "git", "perl": "perl", "make": "make", "npm": "npm", "cargo": "cargo", "mvn": "maven"}
 MODULES = ("auditwheel", "build", "Cython", "cyclonedx", "elftools", "ziglang")
 JOBS = os.cpu_count() or 1
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def missing() -> list[str]:
@@ -134,9 +138,9 @@ def differences(wheels: list[Path]) -> list[str]:
         ]
 
 
-def each(function: Callable[..., Path], arguments: list[Variant] | list[Path]) -> list[Path]:
+def each(function: Callable[[T], R], arguments: Iterable[T], jobs: int = JOBS) -> list[R]:
     """As many at a time as there are processors; an error or Ctrl-C ends all of them."""
-    with ThreadPoolExecutor(JOBS) as pool:
+    with ThreadPoolExecutor(jobs) as pool:
         try:
             return list(pool.map(function, arguments))
         except BaseException:

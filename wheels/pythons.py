@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import zipfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -131,13 +133,19 @@ def interpreter(version: str, target: str) -> list[str] | None:
     if version != plain:
         return [str(_binary(compiled.free_threaded(plain, PINS["source"][plain]), version))]
     pinned = _binary(python_of_maven(plain, "x86_64"), plain)
-    if not _complete(pinned) and (here := shutil.which(f"python{plain}")) and _complete(Path(here)):
-        return [here]
-    return [str(pinned)]
+    return [str(next(filter(_complete, (pinned, *_here(plain))), pinned))]
 
 
 def _binary(home: Path, version: str) -> Path:
     return home / "bin" / f"python{version}"
+
+
+def _here(version: str) -> Iterator[Path]:
+    """This machine's own, on the PATH or pyenv's."""
+    if found := shutil.which(f"python{version}"):
+        yield Path(found)
+    pyenv = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser()
+    yield from (_binary(home, version) for home in sorted(pyenv.glob(f"versions/{version}.*")))
 
 
 @cache

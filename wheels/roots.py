@@ -9,10 +9,10 @@ from rdknotify.testing.cache import fetched
 from vendor.recipe import BuildError
 from wheels import debian
 
-__all__ = ["OLD_GLIBC", "aarch64", "musl_loader", "old_glibc", "qemu"]
+__all__ = ["OLD", "aarch64", "musl_loader", "old_glibc", "qemu"]
 
-OLD_GLIBC = "bullseye"
-"""The oldest release of Debian that its mirrors carry, of 2021: glibc 2.31."""
+OLD = "bullseye"
+"""The oldest release of Debian that its mirrors carry, of 2021: glibc 2.31, musl 1.2.2."""
 
 
 def qemu() -> Path:
@@ -44,21 +44,21 @@ def old_glibc() -> Path:
 
     def fetch(work: Path) -> Path:
         packages = ["libc6", "libcrypt1", "libgcc-s1", "libstdc++6", "libsqlite3-0", "liblzma5"]
-        debian.unpack(packages, OLD_GLIBC, "amd64", work / "root")
+        debian.unpack(packages, OLD, "amd64", work / "root")
         return work / "root"
 
-    return fetched(f"root-x86_64-{OLD_GLIBC}", fetch, "a root with an old glibc", BuildError)
+    return fetched(f"root-x86_64-{OLD}", fetch, "a root with an old glibc", BuildError)
 
 
 def musl_loader() -> Path:
     """The loader of musl for x86-64, which is its C library too."""
 
     def fetch(work: Path) -> Path:
-        debian.unpack(["musl"], "bookworm", "amd64", work / "root")
+        debian.unpack(["musl"], OLD, "amd64", work / "root")
         # The package leaves it to a link; patchelf and pip want to see "ld-musl-x86_64.so.1".
         made = work / "made"
         made.mkdir()
         shutil.copy2(next((work / "root").rglob("libc.so")), made / "ld-musl-x86_64.so.1")
         return made
 
-    return fetched("root-x86_64-musl", fetch, "musl", BuildError) / "ld-musl-x86_64.so.1"
+    return fetched(f"root-x86_64-{OLD}-musl", fetch, "musl", BuildError) / "ld-musl-x86_64.so.1"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import click
@@ -21,14 +22,17 @@ from vendor.recipe import BuildError
 from wheels.environment import CONFLUENT, Environment
 from wheels.extension import ROOT
 from wheels.inspection import Wheel
+from wheels.making import JOBS, each, say
 from wheels.pythons import OLD_GLIBC, VERSIONS, interpreter, why_not
 from wheels.targets import TARGETS
 
-__all__ = ["RESULT", "Check", "Run", "command", "recorded", "summary", "try_wheel"]
+__all__ = ["RESULT", "Check", "Run", "command", "recorded", "runs", "summary", "try_wheel"]
 
 RESULT = ROOT / "build" / "wheels" / "trial.json"
 COUNT = 5_000
 """Notifications of the demo: an emulated processor is slow."""
+WAITING = 2
+"""Runs at a time for each processor: the tests of the core wait most of their time."""
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 
 
@@ -51,10 +55,13 @@ class Check:
 class Run:
     """One wheel on one Python."""
 
+    wheel: str
+    """Its file's name."""
     version: str
     where: str
     """A target of wheels/targets.py, or the oldest glibc."""
     python: str = ""
+    machine: str = ""
     libc: str = ""
     gil: str = ""
     checks: list[Check] = field(default_factory=list)
@@ -63,7 +70,8 @@ class Run:
 
     @property
     def failures(self) -> list[str]:
-        return [f"{check.what}: {check.detail}" for check in self.checks if check.outcome == FAILED]
+        wrong = [check for check in self.checks if check.outcome == FAILED]
+        return [f"{self.wheel}, CPython {self.version}, {self.where}: {check.what}: {check.detail}" for check in wrong]
 
     @contextmanager
     def check(self, what: str) -> Iterator[Check]:
@@ -77,7 +85,7 @@ class Run:
             made.outcome, made.detail = FAILED, str(error)
         made.seconds = round(time.monotonic() - began, 1)
         self.checks.append(made)
-        click.echo(f"{made.seconds:6.1f} s  {what}: {made.outcome}; {made.detail}", err=True)
+        say(f"CPython {self.version}, {self.where}: {what}: {made.outcome}, {made.detail}", made.seconds)
 
 
 class Kafka:
@@ -85,74 +93,66 @@ class Kafka:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
+        self._lock = threading.Lock()
         self._cluster: LocalKafka | None = None
-        self._topics = 0
+        self._topics = itertools.count()
 
     @property
     def cluster(self) -> LocalKafka:
         """Raises NotRun where there is no Java."""
-        if self._cluster is None:
-            try:
-                self._cluster = self._stack.enter_context(LocalKafka(security=True))
-            except LocalKafkaError as error:
-                raise NotRun(str(error)) from None
-        return self._cluster
+        with self._lock:
+            if self._cluster is None:
+                try:
+                    self._cluster = self._stack.enter_context(LocalKafka(security=True))
+                except LocalKafkaError as error:
+                    raise NotRun(str(error)) from None
+            return self._cluster
 
     def topic(self) -> str:
-        self._topics += 1
-        return f"trial-{self._topics}"
+        return f"trial-{next(self._topics)}"
 
 
-def places(wheel: Wheel) -> list[tuple[str, str]]:
-    """Pythons and targets that the wheel is for."""
-    own, target = wheel.variant.python, wheel.variant.target
-    versions = [version for version in VERSIONS if own.serves(version)]
-    found = [(version, target.name) for version in versions]
+def runs(path: Path) -> list[Run]:
+    """What there is to be run of one wheel, nothing of it done yet."""
+    python, target = Wheel(path).variant.python, Wheel(path).variant.target
+    versions = [version for version in VERSIONS if python.serves(version)]
+    made = [Run(path.name, version, target.name, why_not=why_not(version, target.name) or "") for version in versions]
     if target == TARGETS[0]:
-        found += [(version, OLD_GLIBC) for version in versions if not why_not(version, OLD_GLIBC)]
-    return found
+        made += [Run(path.name, version, OLD_GLIBC) for version in versions if not why_not(version, OLD_GLIBC)]
+    return made
 
 
-def try_wheel(wheel: Path, kafka: Kafka) -> list[Run]:
-    """All that can be run of one wheel here."""
-    runs = []
-    for version, where in places(Wheel(wheel)):
-        click.echo(f"{wheel.name}: CPython {version}, {where}", err=True)
-        run = Run(version, where, why_not=why_not(version, where) or "")
-        runs.append(run)
-        if run.why_not:
-            click.echo(f"          not run: {run.why_not}", err=True)
-            continue
-        with tempfile.TemporaryDirectory(prefix="trial-") as folder:
-            _try(wheel, run, Path(folder), kafka)
-    return runs
-
-
-def _try(wheel: Path, run: Run, folder: Path, kafka: Kafka) -> None:
-    with run.check("environment"):
-        command = interpreter(run.version, run.where)
-        assert command
-        environment = Environment(command, folder)
-    if run.failures:
+def try_wheel(path: Path, run: Run, kafka: Kafka) -> None:
+    """Do one of the runs of the wheel in ``path``; what is wrong stands in its checks."""
+    if run.why_not:
         return
-    with run.check("install") as check:
-        environment.fetch(*_requirements(wheel))
-        environment.install(wheel, extra="[cli]")
-        told = environment.told()
-        run.python, run.libc, run.gil = told["python"], told["libc"], told["gil"]
-        check.detail = ", ".join(f"{name} {version}" for name, version in told["parts"].items())
-    if run.failures:
-        with run.check("install without what it needs"):
-            environment.install(wheel, "--no-deps")
-    steps: dict[str, Callable[[], str]] = {
-        "core": lambda: _core(environment, folder / "core.xml"),
-        "demo": lambda: _demo(environment),
-        "TLS": lambda: _secure(environment, kafka),
-        "beside confluent-kafka": lambda: _beside(environment, kafka),
-    }
-    for what, step in steps.items():
-        with run.check(what) as check:
-            check.detail = step()
+    with tempfile.TemporaryDirectory(prefix="trial-") as scratch:
+        folder = Path(scratch)
+        with run.check("environment"):
+            command = interpreter(run.version, run.where)
+            assert command
+            environment = Environment(command, folder)
+        if run.failures:
+            return
+        with run.check("install"):
+            environment.fetch(*_requirements(path))
+            environment.install(path, extra="[cli]")
+        if run.failures:
+            with run.check("install without what it needs"):
+                environment.install(path, "--no-deps")
+        with run.check("import") as check:
+            told = environment.told()
+            run.python, run.machine, run.libc, run.gil = (told[name] for name in ("python", "machine", "libc", "gil"))
+            check.detail = ", ".join(f"{name} {version}" for name, version in told["parts"].items())
+        steps: dict[str, Callable[[], str]] = {
+            "core": lambda: _core(environment, folder / "core.xml"),
+            "demo": lambda: _demo(environment),
+            "TLS": lambda: _secure(environment, kafka),
+            "beside confluent-kafka": lambda: _beside(environment, kafka),
+        }
+        for what, step in steps.items():
+            with run.check(what) as check:
+                check.detail = step()
 
 
 def _requirements(wheel: Path) -> list[str]:
@@ -219,17 +219,10 @@ def _beside(environment: Environment, kafka: Kafka) -> str:
 def recorded() -> dict[str, list[Run]]:
     """What was run of each wheel, by its file's name."""
     told = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    return {name: [_run(each) for each in runs] for name, runs in told.items()}
-
-
-def _run(told: dict[str, Any]) -> Run:
-    return Run(**{**told, "checks": [Check(**check) for check in told["checks"]]})
-
-
-def _record(results: dict[str, list[Run]]) -> None:
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    told = {name: [asdict(run) for run in runs] for name, runs in results.items()}
-    RESULT.write_text(json.dumps(told, indent=2) + "\n")
+    return {
+        name: [Run(**{**run, "checks": [Check(**check) for check in run["checks"]]}) for run in told[name]]
+        for name in told
+    }
 
 
 def summary(runs: list[Run]) -> str:
@@ -239,11 +232,11 @@ def summary(runs: list[Run]) -> str:
 
 def _sentence(run: Run) -> str:
     if run.why_not:
-        return f"not run: {run.why_not}"
-    done = [check for check in run.checks[1:] if check.outcome == PASSED]
+        return f"CPython {run.version} not run: {run.why_not}"
+    done = [check for check in run.checks if check.outcome == PASSED and check.what not in ("environment", "import")]
     told = [f"{check.what} {check.detail}" if check.what == "core" else check.what for check in done]
     told += [f"{check.what} {check.outcome}" for check in run.checks if check.outcome != PASSED]
-    return f"{run.python or run.version}, {run.libc or run.where}: {', '.join(told)}"
+    return f"CPython {run.python or run.version}, {run.libc or run.where}: {', '.join(told)}"
 
 
 @click.command("test")
@@ -253,14 +246,19 @@ def command(wheels: tuple[Path, ...]) -> None:
     paths = list(wheels) or sorted((ROOT / "dist").glob("*.whl"))
     if not paths:
         sys.exit("wheels: there are none in dist: make wheels")
-    results, failures = recorded(), []
+    tried = {path.name: runs(path) for path in paths}
+    results = recorded() | tried
     with ExitStack() as stack:
         kafka = Kafka(stack)
-        for path in paths:
-            results[path.name] = try_wheel(path, kafka)
-            _record(results)
-            for run in results[path.name]:
-                failures += [f"{path.name}, CPython {run.version}, {run.where}: {failure}" for failure in run.failures]
-    if failures:
+
+        def one(work: tuple[Path, Run]) -> None:
+            try_wheel(*work, kafka)
+
+        each(one, [(path, run) for path in paths for run in tried[path.name]], WAITING * JOBS)
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(
+        json.dumps({name: [asdict(run) for run in done] for name, done in results.items()}, indent=2) + "\n"
+    )
+    if failures := [failure for done in tried.values() for run in done for failure in run.failures]:
         sys.exit("\n".join(failures))
     click.echo(f"{len(paths)} wheels: nothing failed; {RESULT}")

@@ -114,6 +114,27 @@ cdef class Client:
                 _wait_while_above(h, &alive, 0, deadline)
             PyErr_CheckSignals()
 
+    cdef Handle *_enter(self) except NULL:
+        """Wait for a turn; :meth:`_exit` ends it."""
+        cdef Handle *h = self._open()
+        cdef bint mine = False
+        rdn_add(&h.users, 1)
+        try:
+            while not mine:
+                with nogil:
+                    mine = _take_turn(h, INT64_MAX)
+                if not mine:
+                    PyErr_CheckSignals()
+                    self._open()
+        except BaseException:
+            rdn_add(&h.users, -1)
+            raise
+        return h
+
+    cdef void _exit(self, Handle *h) noexcept:
+        _end_turn(h)
+        rdn_add(&h.users, -1)
+
     @property
     def closed(self):
         return self._h == NULL or self._generation != g_generation or rdn_get(&self._h.stopping) != 0

@@ -236,9 +236,7 @@ cdef class Consumer(Client):
         try:
             while not (rdn_get(&h.rebalances) or self._errors):
                 with nogil:
-                    count = rdk.rd_kafka_consume_batch_queue(h.records, _milliseconds(deadline, SLICE_US), msgs, 1)
-                    if count == 1 and max_records > 1:
-                        count += rdk.rd_kafka_consume_batch_queue(h.records, 0, msgs + 1, max_records - 1)
+                    count = _consume(h, msgs, max_records, deadline)
                 count = self._sift(msgs, count)
                 if count > 0:
                     batch._chunk = _new_chunk(self)
@@ -475,7 +473,13 @@ cdef class Consumer(Client):
 
     def pause(self, partitions):
         """Fetch no more of these partitions until :meth:`resume`; what was fetched already is dropped and fetched again."""
-        self._act(_partition_list(partitions, False), rdk.rd_kafka_pause_partitions)
+        cdef Handle *h = self._open()
+        rdk.rd_kafka_queue_yield(h.records)  # whoever polls gives its turn up
+        h = self._enter()
+        try:
+            self._act(_partition_list(partitions, False), rdk.rd_kafka_pause_partitions)
+        finally:
+            self._exit(h)
 
     def resume(self, partitions):
         """Go on fetching."""
@@ -495,6 +499,25 @@ cdef class Consumer(Client):
     def leave(self, timeout):
         """Leave the group: call until true, answering rebalances in between."""
         return _leave(self, _deadline(timeout))
+
+
+cdef Py_ssize_t _consume(
+    Handle *h, rdk.rd_kafka_message_t **msgs, Py_ssize_t max_records, int64_t deadline
+) noexcept nogil:
+    """What is ready, as soon as one record is; none after one slice, or when it is another's turn.
+
+    A pause in the midst of it would go back to before these records, and they came twice.
+    """
+    cdef Py_ssize_t count
+    if rdn_get(&h.queue):
+        _wait_while_above(h, &h.queue, 0, rdn_now() + COURTESY_US)
+    if not _take_turn(h, deadline):
+        return 0
+    count = rdk.rd_kafka_consume_batch_queue(h.records, _milliseconds(deadline, SLICE_US), msgs, 1)
+    if count == 1 and max_records > 1:
+        count += rdk.rd_kafka_consume_batch_queue(h.records, 0, msgs + 1, max_records - 1)
+    _end_turn(h)
+    return count
 
 
 cdef bint _leave(Client client, int64_t deadline) except -1:

@@ -142,7 +142,7 @@ cdef struct TopicState:              # how one topic's records choose a partitio
 cdef struct Handle:
     rdk.rd_kafka_t *rk               # owned; destroyed by the service thread
     rdk.rd_kafka_share_t *share      # a share consumer's other name, which ends with rk; else NULL
-    int64_t turn                     # 1: a thread is inside librdkafka's share API, where one is allowed
+    int64_t turn                     # 1: a thread is inside librdkafka's share API, or polls or pauses, where one is allowed
     int64_t queue                    # how many wait for their turn
     rdk.rd_kafka_queue_t *events     # owned; reports, logs, errors, statistics
     rdk.rd_kafka_queue_t *records    # owned; a consumer's, else NULL

@@ -21,27 +21,6 @@ cdef class ShareConsumer(Client):
         self._errors = []
         self._start(rdk.RD_KAFKA_CONSUMER, {**conf, "share.acknowledgement.mode": "explicit"}, share=True)
 
-    cdef Handle *_enter(self) except NULL:
-        """Wait for a turn; :meth:`_exit` ends it."""
-        cdef Handle *h = self._open()
-        cdef bint mine = False
-        rdn_add(&h.users, 1)
-        try:
-            while not mine:
-                with nogil:
-                    mine = _take_turn(h, INT64_MAX)
-                if not mine:
-                    PyErr_CheckSignals()
-                    self._open()
-        except BaseException:
-            rdn_add(&h.users, -1)
-            raise
-        return h
-
-    cdef void _exit(self, Handle *h) noexcept:
-        _end_turn(h)
-        rdn_add(&h.users, -1)
-
     def configure_group(self, group, settings, timeout=5.0):
         """Set properties of a group, which need not exist yet (IncrementalAlterConfigs)."""
         cdef int64_t deadline = _deadline(timeout)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import sysconfig
+import threading
+import time
+from collections import Counter
 
 import pytest
 
@@ -30,6 +33,35 @@ def test_eight_threads_share_a_producer_and_a_consumer(mock_cluster: MockCluster
         "of unknown origin": 0,
         "failures": [],
     }
+
+
+def test_a_pause_beside_a_poll_brings_no_record_twice(mock_cluster: MockCluster) -> None:
+    mock_cluster.create_topic("shared")
+    with (
+        Producer(mock_cluster.url) as producer,
+        Consumer(mock_cluster.url, ["shared"], "g", start="earliest") as consumer,
+    ):
+        ended = threading.Event()
+
+        def pause() -> None:
+            while not ended.wait(0.001):
+                consumer.pause()
+                consumer.resume()
+
+        thread = threading.Thread(target=pause)
+        thread.start()
+        sent, taken, deadline = 0, Counter[bytes | None](), time.monotonic() + 60
+        try:
+            while (sent < 40_000 or len(taken) < sent) and time.monotonic() < deadline:
+                if sent < 40_000:
+                    producer.send_batch("shared", [b"%d" % (sent + number) for number in range(100)])
+                    sent += 100
+                taken.update(consumer.poll(500, 0.05).values())
+        finally:
+            ended.set()
+            thread.join()
+    assert len(taken) == sent == 40_000
+    assert sum(taken.values()) == sent
 
 
 @pytest.mark.skipif(not FREE_THREADED, reason="this Python always has a GIL")

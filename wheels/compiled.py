@@ -18,8 +18,8 @@ from wheels.commands import run
 __all__ = ["free_threaded", "musl"]
 
 _ZIG = {"cc": "cc -target x86_64-linux-musl", "ar": "ar", "ranlib": "ranlib"}
-_FLAGS = {"ZLIB": ["-DHAVE_UNISTD_H"], "LIBSQLITE3": ["-DSQLITE_OMIT_LOAD_EXTENSION"]}
-"""For what CPython needs to unpack wheels, and rdknotify's demo to store."""
+_LIBRARIES = {"z": ("ZLIB", ["-DHAVE_UNISTD_H"]), "sqlite3": ("LIBSQLITE3", ["-DSQLITE_OMIT_LOAD_EXTENSION"])}
+"""What CPython needs to unpack wheels, and rdknotify's demo to store: how configure calls it, and flags."""
 
 
 def free_threaded(version: str, suite: str) -> Path:
@@ -53,9 +53,10 @@ def musl(version: str, suite: str, build_python: Path, sqlite: dict[str, Any]) -
         if sources.checksum(archive) != sqlite["sha256"]:
             raise BuildError(f"{sqlite['crate']} is not the one that wheels/pythons.json pins: its SHA-256 differs")
         sources.unpack(archive, sqlite, work / "sqlite")
-        for prefix, folder in (("ZLIB", sources.obtain("zlib")), ("LIBSQLITE3", work / "sqlite")):
-            made = _archive(folder, _FLAGS[prefix], work / prefix, environment)
-            environment |= {f"{prefix}_CFLAGS": f"-I{folder}", f"{prefix}_LIBS": str(made)}
+        for name, folder in (("z", sources.obtain("zlib")), ("sqlite3", work / "sqlite")):
+            prefix, flags = _LIBRARIES[name]
+            made = _archive(name, folder, flags, work / name, environment)
+            environment |= {f"{prefix}_CFLAGS": f"-I{folder}", f"{prefix}_LIBS": f"-L{made} -l{name}"}
         options = ["--host=x86_64-linux-musl", "--build=x86_64-linux-gnu", f"--with-build-python={build_python}"]
         return _make(_source(version, suite, work), work / "made", options, environment)
 
@@ -79,14 +80,19 @@ def _source(version: str, suite: str, work: Path) -> Path:
     return next(work.glob("Python-*"))
 
 
-def _archive(folder: Path, flags: list[str], work: Path, environment: dict[str, str]) -> Path:
-    """A small library, without its own configure."""
-    work.mkdir()
+def _archive(name: str, folder: Path, flags: list[str], work: Path, environment: dict[str, str]) -> Path:
+    """A folder with a small library, made without its own configure."""
+    made = work / "lib"
+    made.mkdir(parents=True)
     code = map(str, sorted(folder.glob("*.c")))
     env = os.environ | environment
     run([environment["CC"], "-O2", "-g0", "-fPIC", *flags, "-c", *code], cwd=work, env=env)
-    run([environment["AR"], "rcs", "lib.a", *(path.name for path in sorted(work.glob("*.o")))], cwd=work, env=env)
-    return work / "lib.a"
+    run(
+        [environment["AR"], "rcs", f"lib/lib{name}.a", *(path.name for path in sorted(work.glob("*.o")))],
+        cwd=work,
+        env=env,
+    )
+    return made
 
 
 def _make(home: Path, prefix: Path, options: list[str], environment: dict[str, str]) -> Path:

@@ -46,7 +46,10 @@ class Environment:
                 shutil.copytree(ROOT / name, self.work / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(ROOT / name, self.work / name)
-        self.fetch("pip", *map(_pinned, TOOLS))
+        self.fetch("pip")
+        for name in TOOLS:
+            if not self.has(_pinned(name)):  # the newest may have no wheel for this Python
+                self.fetch(name)
 
     @property
     def variables(self) -> dict[str, str]:
@@ -60,8 +63,16 @@ class Environment:
         uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--only-binary=:all:"]
         run([*uv, f"--python={self.python}", *requirements], env=self.variables)
 
-    def fetch_confluent(self) -> None:
-        self.fetch(_pinned(CONFLUENT))
+    def has(self, requirement: str) -> bool:
+        """Whether it is there or could be fetched."""
+        try:
+            self.fetch(requirement)
+        except BuildError:
+            return False
+        return True
+
+    def has_confluent(self) -> bool:
+        return self.has(_pinned(CONFLUENT))
 
     def install(self, wheel: Path, *options: str, extra: str = "") -> None:
         """Install a wheel by this Python's own pip, which judges its tags; what it needs must be there."""

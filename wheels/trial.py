@@ -26,13 +26,14 @@ from wheels.making import JOBS, each, say
 from wheels.pythons import OLD_GLIBC, VERSIONS, interpreter, why_not
 from wheels.targets import TARGETS
 
-__all__ = ["RESULT", "Check", "Run", "command", "recorded", "runs", "summary", "try_wheel"]
+__all__ = ["RESULT", "Check", "NotRun", "Run", "command", "record", "recorded", "runs", "summary", "try_wheel"]
 
 RESULT = ROOT / "build" / "wheels" / "trial.json"
 COUNT = 5_000
 """Notifications of the demo: an emulated processor is slow."""
 WAITING = 2
 """Runs at a time for each processor: the tests of the core wait most of their time."""
+_OPTIONS = ("-q", "-p", "no:cacheprovider", "--continue-on-collection-errors")
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 
 
@@ -138,8 +139,10 @@ def try_wheel(path: Path, run: Run, kafka: Kafka) -> None:
             environment.fetch(*_requirements(path))
             environment.install(path, extra="[cli]")
         if run.failures:
-            with run.check("install without what it needs"):
+            with run.check("install without all that it needs") as check:
+                lacking = [requirement for requirement in _requirements(path) if not environment.has(requirement)]
                 environment.install(path, "--no-deps")
+                check.detail = f"without {', '.join(lacking)}"
         with run.check("import") as check:
             told = environment.told()
             run.python, run.machine, run.libc, run.gil = (told[name] for name in ("python", "machine", "libc", "gil"))
@@ -165,7 +168,7 @@ def _requirements(wheel: Path) -> list[str]:
 def _core(environment: Environment, report: Path) -> str:
     """The tests of the core; what failed is named."""
     try:
-        environment.run("-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", "tests/core")
+        environment.run("-m", "pytest", *_OPTIONS, f"--junitxml={report}", "tests/core")
     except BuildError as error:
         if not report.exists():
             raise
@@ -206,10 +209,8 @@ def _secure(environment: Environment, kafka: Kafka) -> str:
 
 def _beside(environment: Environment, kafka: Kafka) -> str:
     servers = kafka.cluster.bootstrap_servers
-    try:
-        environment.fetch_confluent()
-    except BuildError:
-        raise NotRun(f"{CONFLUENT} has no wheel for this Python") from None
+    if not environment.has_confluent():
+        raise NotRun(f"{CONFLUENT} has no wheel for this Python")
     for first in ("rdknotify", "confluent"):
         for symbols in ("local", "global"):
             environment.run("wheels/programs/beside.py", first, symbols, servers, kafka.topic())
@@ -223,6 +224,12 @@ def recorded() -> dict[str, list[Run]]:
         name: [Run(**{**run, "checks": [Check(**check) for check in run["checks"]]}) for run in told[name]]
         for name in told
     }
+
+
+def record(results: dict[str, list[Run]]) -> None:
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    told = {name: [asdict(run) for run in runs] for name, runs in results.items()}
+    RESULT.write_text(json.dumps(told, indent=2) + "\n")
 
 
 def summary(runs: list[Run]) -> str:
@@ -255,10 +262,7 @@ def command(wheels: tuple[Path, ...]) -> None:
             try_wheel(*work, kafka)
 
         each(one, [(path, run) for path in paths for run in tried[path.name]], WAITING * JOBS)
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(
-        json.dumps({name: [asdict(run) for run in done] for name, done in results.items()}, indent=2) + "\n"
-    )
+    record(results)
     if failures := [failure for done in tried.values() for run in done for failure in run.failures]:
         sys.exit("\n".join(failures))
     click.echo(f"{len(paths)} wheels: nothing failed; {RESULT}")

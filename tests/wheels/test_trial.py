@@ -1,0 +1,92 @@
+"""What is tried of each wheel, how it is recorded, and the programs that are run in its environment."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rdknotify.testing import MockCluster
+from vendor.recipe import BuildError
+from wheels import pythons, trial
+from wheels.targets import TARGETS, VARIANTS
+
+PROGRAMS = Path(trial.__file__).parent / "programs"
+
+
+def program(name: str, *arguments: str) -> str:
+    command = [sys.executable, str(PROGRAMS / name), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_wheel_is_tried_on_every_python_that_it_serves() -> None:
+    tried = {variant: trial.runs(Path(f"rdknotify-0.1.0-{variant.name}.whl")) for variant in VARIANTS}
+    for target in TARGETS:
+        versions = [run.version for variant, runs in tried.items() for run in runs if run.where == target.name]
+        assert sorted(versions) == sorted(pythons.VERSIONS), target
+    assert {variant.target for variant, runs in tried.items() if pythons.OLD_GLIBC in {run.where for run in runs}} == {
+        TARGETS[0]
+    }
+
+
+def made() -> trial.Run:
+    run = trial.Run("rdknotify-0.1.0-cp311-abi3-manylinux2014_x86_64.whl", "3.12", TARGETS[0].name, libc="glibc 2.31")
+    with run.check("install"):
+        pass
+    with run.check("core") as check:
+        check.detail = "3 passed"
+    with run.check("demo"):
+        raise trial.NotRun("no sqlite3")
+    with run.check("TLS"):
+        raise BuildError("no certificate")
+    return run
+
+
+def test_what_failed_and_what_was_not_run_are_told_apart() -> None:
+    run = made()
+    assert [check.outcome for check in run.checks] == [trial.PASSED, trial.PASSED, trial.NOT_RUN, trial.FAILED]
+    assert [failure.partition("TLS: ")[2] for failure in run.failures] == ["no certificate"]
+    assert trial.summary([run]) == "CPython 3.12, glibc 2.31: install, core 3 passed, demo not run, TLS failed"
+
+
+def test_an_error_of_our_own_is_no_result() -> None:
+    run = made()
+    with pytest.raises(ZeroDivisionError), run.check("beside"):
+        1 / 0  # noqa: B018
+
+
+def test_results_are_read_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "RESULT", tmp_path / "wheels" / "trial.json")
+    assert trial.recorded() == {}
+    run = made()
+    trial.record({run.wheel: [run]})
+    assert trial.recorded() == {run.wheel: [run]}
+
+
+def test_a_core_says_where_it_lies_and_what_is_in_it() -> None:
+    told = json.loads(program("told.py"))
+    assert Path(told["core"]).exists()
+    assert told["parts"]["librdkafka"]
+    assert {"python", "machine", "libc", "gil"} <= set(told)
+
+
+@pytest.mark.parametrize("first", ["rdknotify", "confluent"])
+@pytest.mark.parametrize("symbols", ["local", "global"])
+def test_beside_confluent_kafka(first: str, symbols: str, mock_cluster: MockCluster) -> None:
+    assert program("beside.py", first, symbols, mock_cluster.bootstrap_servers, "records") == "200 records\n"
+
+
+def test_records_go_there_and_back(mock_cluster: MockCluster) -> None:
+    url = f"kafka://{mock_cluster.bootstrap_servers}"
+    assert program("secure.py", url, "records", "{}") == "100 records there and back\n"
+
+
+def test_a_broker_that_wants_no_tls_fails_the_program_for_tls(mock_cluster: MockCluster) -> None:
+    url, options = f"kafka://{mock_cluster.bootstrap_servers}", {"security_protocol": "SSL", "connect_timeout": 2}
+    command = [sys.executable, str(PROGRAMS / "secure.py"), url, "records", json.dumps(options)]
+    assert subprocess.run(command, capture_output=True, timeout=100, check=False).returncode != 0

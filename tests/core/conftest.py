@@ -175,7 +175,7 @@ def read(join: Callable[..., Member]) -> Callable[..., list[core.Record]]:
 def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run Python in a process of its own, with ``core`` imported; it must end in time."""
 
-    def run(code: str, timeout: float = 20.0) -> subprocess.CompletedProcess[str]:
+    def run(code: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         script = "from rdknotify import _rdknotify as core\n" + textwrap.dedent(code)
         return subprocess.run(
             [*STRICT_PYTHON, "-c", script], capture_output=True, text=True, timeout=timeout, check=False

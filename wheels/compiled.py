@@ -49,6 +49,8 @@ def musl(version: str, suite: str, build_python: Path, sqlite: dict[str, Any]) -
         # What configure would find out by running a program; and what musl has had for a short time only.
         environment |= {"ac_cv_buggy_getaddrinfo": "no", "ac_cv_file__dev_ptmx": "yes", "ac_cv_file__dev_ptc": "no"}
         environment |= {"ac_cv_func_preadv2": "no", "ac_cv_func_pwritev2": "no"}
+        # By this, in musl's own stdarg.h, configure would know musl; zig brings another.
+        environment["CPP"] = f"{environment['CC']} -E -D__DEFINED_va_list"
         archive = sources.fetch("sqlite", sqlite, work)
         if sources.checksum(archive) != sqlite["sha256"]:
             raise BuildError(f"{sqlite['crate']} is not the one that wheels/pythons.json pins: its SHA-256 differs")

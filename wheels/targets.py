@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from vendor.extension import STABLE_ABI
+
 __all__ = ["PYTHONS", "TARGETS", "VARIANTS", "Python", "Target", "Variant", "select"]
 
 
@@ -83,10 +85,9 @@ TARGETS = (
     Target("x86_64", "musl"),
     Target("aarch64", "musl"),
 )
-# The stable ABI has buffers since 3.11; free-threaded CPython has none before 3.15.
 PYTHONS = (
     Python("3.10"),
-    Python("3.11", limited=True),
+    Python("{}.{}".format(*STABLE_ABI), limited=True),
     Python("3.13t"),
     Python("3.14t"),
 )

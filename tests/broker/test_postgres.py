@@ -42,12 +42,14 @@ def test_a_member_is_killed_in_the_middle_and_every_notification_is_stored_once(
     dsn: str, sender: Sender, workers: Workers
 ) -> None:
     with sender.sending(30_000, rate=4_000) as sending:
-        victim, heir = workers.start(**SESSION), workers.start(**SESSION)
+        victim = workers.start(**SESSION)
+        until(lambda: rows(dsn) > 1_000)
+        heir = workers.start(**SESSION)
         until(lambda: rows(dsn) > 8_000)
         victim.kill()
         assert sending.is_alive(), "all was sent before the kill: the test shows less than it says"
     until(lambda: rows(dsn) >= 30_000)
-    assert 1_000 < workers.leave(heir)["stored"] < 29_000, "one of them did all the work"
+    assert 1_000 < workers.leave(heir)["stored"] < 29_500, "one of them did all the work"
     assert exactly(dsn, sender.sent)
     expected = {(one["event_type"], json.dumps(one["payload"], sort_keys=True)) for one in nova_notifications()}
     stored = query(dsn, "SELECT DISTINCT event_type, payload FROM notifications")

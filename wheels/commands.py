@@ -7,12 +7,13 @@ import shlex
 import signal
 import subprocess
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vendor.recipe import BuildError
 
-__all__ = ["run", "stop"]
+__all__ = ["Stopped", "run", "stopped"]
 
 TIMEOUT = 1800.0
 """Seconds for one command; the longest compiles all static parts of a target."""
@@ -21,6 +22,11 @@ GRACE = 5.0
 
 _running: set[subprocess.Popen[str]] = set()
 _lock = threading.Lock()
+_stopped = threading.Event()
+
+
+class Stopped(BaseException):
+    """All is to end. No error of one command, so that nobody goes on with the next."""
 
 
 def run(command: list[str], *, cwd: Path | None = None, env: dict[str, str] | None = None, show: bool = False) -> str:
@@ -39,6 +45,8 @@ def run(command: list[str], *, cwd: Path | None = None, env: dict[str, str] | No
         with _lock:
             _running.add(process)
         try:
+            if _stopped.is_set():
+                raise Stopped
             output, told = process.communicate(timeout=TIMEOUT)
         except BaseException as error:
             _end(process)
@@ -48,18 +56,26 @@ def run(command: list[str], *, cwd: Path | None = None, env: dict[str, str] | No
         finally:
             with _lock:
                 _running.discard(process)
+    if _stopped.is_set():
+        raise Stopped
     if process.returncode:
         reason = "\n".join((told or output).strip().splitlines()[-15:]) or f"exit status {process.returncode}"
         raise BuildError(f"{shlex.join(command[:6])} ... failed:\n{reason}")
     return output
 
 
-def stop() -> None:
-    """End what other threads run; their calls of :func:`run` then raise BuildError."""
+@contextmanager
+def stopped() -> Iterator[None]:
+    """End what other threads run; until the end of it their calls of :func:`run` raise Stopped."""
+    _stopped.set()
     with _lock:
         running = list(_running)
     for process in running:
         _end(process)
+    try:
+        yield
+    finally:
+        _stopped.clear()
 
 
 def _end(process: subprocess.Popen[str]) -> None:

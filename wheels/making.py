@@ -21,7 +21,7 @@ from vendor.extension import information
 from vendor.recipe import RECIPE, BuildError
 from wheels import bom, inspection, listing
 from wheels.assemble import Pure, assemble, epoch, pure_part
-from wheels.commands import run, stop
+from wheels.commands import run, stopped
 from wheels.extension import ROOT, compile_extension, static_parts, translate
 from wheels.pythons import headers
 from wheels.targets import VARIANTS, Target, Variant
@@ -144,8 +144,8 @@ def each(function: Callable[[T], R], arguments: Iterable[T], jobs: int = JOBS) -
         try:
             return list(pool.map(function, arguments))
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            stop()
+            with stopped():
+                pool.shutdown(cancel_futures=True)
             raise
 
 

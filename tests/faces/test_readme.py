@@ -84,6 +84,8 @@ def test_requeue_of_the_readme_listener_comes_back(kafka, tmp_path):
 
 @pytest.mark.parametrize("command", [text.strip() for language, text in BLOCKS if language == "sh"])
 def test_the_commands_of_the_readme_exist(command):
+    if command.startswith("pip install rdknotify "):
+        return  # tests/wheels, and make wheels-test
     assert command in ("make demo", "make test"), "another command needs a test of its own"
     done = subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

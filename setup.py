@@ -56,9 +56,8 @@ def extension() -> Extension:
     return Extension(
         MODULE,
         [SOURCE],
-        extra_compile_args=compile_flags(prefix, debug=debug),
+        extra_compile_args=compile_flags(prefix, debug=debug, limited=limited()),
         extra_link_args=link_flags(prefix, debug=debug),
-        define_macros=[("Py_LIMITED_API", "0x{:02x}{:02x}0000".format(*STABLE_ABI))] if limited() else [],
         py_limited_api=limited(),
     )
 

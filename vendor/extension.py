@@ -23,11 +23,15 @@ def information(prefix: Path) -> dict[str, Any]:
     return found
 
 
-def compile_flags(prefix: Path, *, debug: bool = False) -> list[str]:
-    """For the C file that Cython makes; a debugger's, a sanitizer's or a packager's own flags come after them."""
+def compile_flags(prefix: Path, *, debug: bool = False, limited: bool = False) -> list[str]:
+    """For the C file that Cython makes; a debugger's, a sanitizer's or a packager's own flags come after them.
+
+    ``limited``: by the stable ABI, for many Pythons.
+    """
     parts = " ".join(f"{name}={version}" for name, version in information(prefix)["parts"].items())
     optimised = [] if debug else ["-O3", "-g0"]
-    return [*optimised, "-fvisibility=hidden", f"-I{prefix / 'include'}", f'-DRDKNOTIFY_PARTS="{parts}"']
+    macros = ["-DPy_LIMITED_API=0x{:02x}{:02x}0000".format(*STABLE_ABI)] if limited else []
+    return [*optimised, *macros, "-fvisibility=hidden", f"-I{prefix / 'include'}", f'-DRDKNOTIFY_PARTS="{parts}"']
 
 
 def link_flags(prefix: Path, *, debug: bool = False) -> list[str]:

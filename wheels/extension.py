@@ -47,7 +47,8 @@ def compile_extension(variant: Variant, source: Path, prefix: Path, work: Path, 
     environment = _environment() | ({"ZIG_GLOBAL_CACHE_DIR": str(cache)} if cache else {})
     compiler = ["python", "-m", "ziglang", "cc", "-target", variant.target.zig]
     made, code = work / f"{MODULE.rpartition('.')[2]}{variant.suffix}", work / "extension.o"
-    flags = [*_AS_CPYTHON, *variant.python.macros, f"-I{headers(variant.python.version)}", *compile_flags(prefix)]
+    flags = [*_AS_CPYTHON, f"-I{headers(variant.python.version)}"]
+    flags += compile_flags(prefix, limited=variant.python.limited)
     run([*compiler, *flags, "-c", str(source), "-o", str(code)], env=environment)
     run([*compiler, "-shared", str(code), *link_flags(prefix), "-o", str(made)], env=environment)
     run(["patchelf", *_dependencies(variant.target), str(made)], env=environment)

@@ -41,12 +41,6 @@ class Python:
         abi = f"cp{self.version.replace('.', '')}"
         return f"{abi.removesuffix('t')}-{'abi3' if self.limited else abi}"
 
-    @property
-    def macros(self) -> list[str]:
-        """What the extension is compiled with."""
-        major, minor = _numbers(self.version)
-        return [f"-DPy_LIMITED_API=0x{major:02x}{minor:02x}0000"] if self.limited else []
-
     def serves(self, version: str) -> bool:
         """Whether its wheels are for a CPython, "3.12" or "3.13t"."""
         if not self.limited:

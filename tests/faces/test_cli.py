@@ -18,7 +18,8 @@ import pytest
 from rich.console import Console
 from support.database import ask
 
-from rdknotify import _rdknotify, demo
+from rdknotify import _rdknotify
+from rdknotify.cli import main_job as demo
 from rdknotify.sinks import SinkError, Span
 from rdknotify.sinks.schema import Schema
 from rdknotify.topics import TopicPartition

@@ -74,7 +74,7 @@ def test_pip_installs_one(ours: Pure, extension: Path, tmp_path: Path) -> None:
     subprocess.run([*pip, f"--target={tmp_path / 'site'}", str(path)], check=True, timeout=100)
     installed = tmp_path / "site" / "rdknotify"
     assert (installed / extension.name).stat().st_mode & 0o777 == 0o755
-    assert (installed / "cli.py").read_bytes() == (ROOT / "src/rdknotify/cli.py").read_bytes()
+    assert (installed / "about.py").read_bytes() == (ROOT / "src/rdknotify/about.py").read_bytes()
 
 
 def test_times_before_zips_had_any(ours: Pure, extension: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from support.processes import processes_of
 # The pure tests run without a compiler: from a source tree whose extension is not built, they alone are collected.
 BUILT = find_spec("rdknotify._rdknotify") is not None
 pytest_plugins = ["rdknotify.testing.plugin", "support.postgres", "support.figures"] if BUILT else []
-collect_ignore = [] if BUILT else ["broker", "core", "engine", "faces"]
+collect_ignore = [] if BUILT else ["broker", "core", "engine", "faces", "manual"]
 
 # A shell lets its background jobs ignore SIGINT, and their children inherit that; the tests of Ctrl-C need it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,14 +9,26 @@ import tarfile
 from pathlib import Path
 
 from Cython.Build import cythonize
-from setuptools import Extension, setup
+from setuptools import Distribution, Extension, setup
 from setuptools.command.sdist import sdist
 
 sys.path.insert(0, str(Path(__file__).parent))
 from vendor.build import build
 from vendor.extension import DIRECTIVES, MODULE, SOURCE, STABLE_ABI, compile_flags, link_flags
 from vendor.recipe import one_line
+from vendor.requirements import for_free_threaded
 from vendor.sources import bundle
+
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+
+class ForThisPython(Distribution):
+    """A wheel requires what its Python can have; an sdist is for all of them."""
+
+    def parse_config_files(self, *args, **options):
+        super().parse_config_files(*args, **options)
+        if FREE_THREADED and "sdist" not in sys.argv:
+            self.install_requires = for_free_threaded(self.install_requires)
 
 
 class SourceDistribution(sdist):
@@ -65,7 +77,7 @@ def extension() -> Extension:
 def limited() -> bool:
     """Whether one wheel is for many Pythons, as in ``make wheels``; one for this Python alone is a bit faster."""
     asked = os.environ.get("RDKNOTIFY_STABLE_ABI", "") not in ("", "0")
-    return asked and sys.version_info >= STABLE_ABI and not sysconfig.get_config_var("Py_GIL_DISABLED")
+    return asked and sys.version_info >= STABLE_ABI and not FREE_THREADED
 
 
 NEEDS_EXTENSION = not {"sdist", "egg_info", "dist_info"} & set(sys.argv)
@@ -75,4 +87,4 @@ with one_line("rdknotify"):
 options = {"build_ext": {"force": True}}
 if limited():
     options["bdist_wheel"] = {"py_limited_api": "cp{}{}".format(*STABLE_ABI)}
-setup(ext_modules=extensions, cmdclass={"sdist": SourceDistribution}, options=options)
+setup(distclass=ForThisPython, ext_modules=extensions, cmdclass={"sdist": SourceDistribution}, options=options)

@@ -12,6 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from vendor.requirements import for_free_threaded
 from vendor.sources import licences
 from wheels.commands import run
 from wheels.extension import ROOT
@@ -19,6 +20,7 @@ from wheels.targets import Variant
 
 __all__ = ["Pure", "assemble", "epoch", "pure_part"]
 
+_NEEDS = "Requires-Dist: "
 _STAGED = ("pyproject.toml", "README.md", "LICENSE", "vendor/LICENSES.md")
 
 
@@ -75,6 +77,8 @@ def assemble(pure: Pure, variant: Variant, extension: Path, bill: str, seconds: 
     files[f"rdknotify/{extension.name}"] = extension.read_bytes()
     files[f"{pure.metadata}/sboms/{pure.name}.cdx.json"] = bill.encode()
     files[f"{pure.metadata}/WHEEL"] = _wheel_file(variant)
+    if variant.python.free_threaded:
+        files[f"{pure.metadata}/METADATA"] = _without_what_is_not_released(files[f"{pure.metadata}/METADATA"])
     files[f"{pure.metadata}/RECORD"] = _record(files, f"{pure.metadata}/RECORD")
     path = folder / f"{pure.name}-{variant.name}.whl"
     moment = time.gmtime(max(seconds, 315_532_800))[:6]  # a zip knows no time before 1980
@@ -91,6 +95,16 @@ def assemble(pure: Pure, variant: Variant, extension: Path, bill: str, seconds: 
 def _wheel_file(variant: Variant) -> bytes:
     lines = ["Wheel-Version: 1.0", "Generator: rdknotify wheels", "Root-Is-Purelib: false", f"Tag: {variant.name}", ""]
     return "\n".join(lines).encode()
+
+
+def _without_what_is_not_released(metadata: bytes) -> bytes:
+    """METADATA as a free-threaded CPython can meet it."""
+    head, blank, text = metadata.decode().partition("\n\n")
+    lines = head.split("\n")
+    needed = [line.removeprefix(_NEEDS) for line in lines if line.startswith(_NEEDS)]
+    possible = set(for_free_threaded(needed))
+    kept = [line for line in lines if not line.startswith(_NEEDS) or line.removeprefix(_NEEDS) in possible]
+    return ("\n".join(kept) + blank + text).encode()
 
 
 def _record(files: dict[str, bytes], own: str) -> bytes:

@@ -41,11 +41,15 @@ class Python:
         abi = f"cp{self.version.replace('.', '')}"
         return f"{abi.removesuffix('t')}-{'abi3' if self.limited else abi}"
 
+    @property
+    def free_threaded(self) -> bool:
+        return self.version.endswith("t")
+
     def serves(self, version: str) -> bool:
         """Whether its wheels are for a CPython, "3.12" or "3.13t"."""
         if not self.limited:
             return version == self.version
-        return not version.endswith("t") and _numbers(version) >= _numbers(self.version)
+        return not Python(version).free_threaded and _numbers(version) >= _numbers(self.version)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

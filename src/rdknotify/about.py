@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import sqlite3
 import sys
 import sysconfig
 from importlib import import_module, metadata
@@ -29,7 +28,7 @@ def facts() -> dict[str, Any]:
         "platform": platform.platform(),
         "libc": _libc(),
         "certificates": _certificates(),
-        "sqlite": sqlite3.sqlite_version,
+        "sqlite": _sqlite(),
         "requirements": {name: _requirement(name) for name in ("msgspec", "orjson")},
     }
 
@@ -84,6 +83,14 @@ def _certificates() -> str:
     except ConfigError as error:
         return f"none: {error}"
     return store.file or store.folder or "those that SSL_CERT_FILE and SSL_CERT_DIR name"
+
+
+def _sqlite() -> str:
+    """A CPython may have been compiled without."""
+    try:
+        return str(import_module("sqlite3").sqlite_version)
+    except ImportError:
+        return "missing"
 
 
 def _requirement(name: str) -> str:

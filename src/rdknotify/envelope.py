@@ -6,9 +6,9 @@
 
 The JSON is orjson's, which was the fastest on whole envelopes (``benchmarks/json_libraries.py``;
 microseconds, median of 15 rounds, CPython 3.11: 140 nova notifications encode 3.1, decode 5.1; msgspec 3.8
-and 6.4; ``json`` 22 and 17). What orjson refuses or would change (integers beyond 64 bits, NaN and infinity,
-lone surrogates, keys that are not text) goes through ``json``, so that the objects are those that
-oslo.messaging would send and receive.
+and 6.4; ``json`` 22 and 17), or msgspec's (``fast_json``). What orjson refuses or would change (integers beyond
+64 bits, NaN and infinity, lone surrogates, keys that are not text) goes through ``json``, so that the objects are
+those that oslo.messaging would send and receive.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-import orjson
 
+from rdknotify import fast_json
 from rdknotify.errors import EnvelopeError
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 VERSION = "2.0"
-_dumps = orjson.dumps
+_dumps, _loads = fast_json.dumps, fast_json.loads
 
 Compose = Callable[[tuple[Any, Any, Any], Any, bytes, Any, bytes], "tuple[str, bytes] | None"]
 """Names, payload and its JSON, context and its JSON, to a message id and a wire form; None: this is not for it."""
@@ -120,8 +120,8 @@ def encode_new(
     fields = context if type(context) is dict else _context_fields(context)
     if compose is not None:
         try:
-            payload_text = _dumps(payload, to_primitive, _PASS)
-            context_text = _dumps(fields, to_primitive, _PASS) if fields else b"{}"
+            payload_text = _dumps(payload, to_primitive, fast_json.PASS)
+            context_text = _dumps(fields, to_primitive, fast_json.PASS) if fields else b"{}"
         except TypeError:
             pass
         else:
@@ -348,13 +348,12 @@ _CONVERSIONS: dict[type, Callable[[Any], Any]] = {
 }
 """By type, subclasses before what they are derived from."""
 
-_PASS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 _PLAIN = frozenset({str, int, bool, type(None)})
 
 
 def _wrap(message: dict[str, Any]) -> bytes:
     try:
-        text = _dumps(message, to_primitive, _PASS)
+        text = _dumps(message, to_primitive, fast_json.PASS)
     except TypeError:
         text = _standard_dumps(message)
     else:
@@ -414,7 +413,6 @@ def _key(key: Any) -> Any:
 # Any digit becomes 0, what may stand before a number becomes a colon: a plain search then finds a long one.
 _SHAPE = bytes.maketrans(b"0123456789:,[- \t\r\n", b"0000000000::::::::")
 _LONG_NUMBER = b":" + b"0" * 19
-_loads = orjson.loads
 
 
 def _standard_loads(source: bytes | bytearray | memoryview | str, part: str) -> Any:

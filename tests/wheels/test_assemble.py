@@ -77,6 +77,18 @@ def test_pip_installs_one(ours: Pure, extension: Path, tmp_path: Path) -> None:
     assert (installed / "about.py").read_bytes() == (ROOT / "src/rdknotify/about.py").read_bytes()
 
 
+def test_a_free_threaded_python_requires_only_what_it_can_have(ours: Pure, extension: Path, tmp_path: Path) -> None:
+    needed = {}
+    for version in ("3.14t", "3.14"):
+        path = assemble(ours, Variant(Python(version), TARGETS[0]), extension, bill(), TIME, tmp_path)
+        with zipfile.ZipFile(path) as archive:
+            lines = archive.read(f"{ours.metadata}/METADATA").decode().splitlines()
+        needed[version] = {line for line in lines if line.startswith("Requires-Dist: ") and ";" not in line}
+        assert any(line.startswith("Requires-Dist: click") for line in lines)
+    assert {line[15:21] for line in needed["3.14"] - needed["3.14t"]} == {"orjson"}
+    assert {line[15:22] for line in needed["3.14t"]} == {"msgspec"}
+
+
 def test_times_before_zips_had_any(ours: Pure, extension: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(assemble(ours, VARIANT, extension, bill(), 0, tmp_path)) as archive:
         assert {member.date_time[0] for member in archive.infolist()} == {1980}

@@ -21,7 +21,8 @@ may stand in one comment, values have the shell's quotes:
 
 - ``<!-- run: prints="5 delivered" -->``: the output must have this (standard output and error)
 - ``<!-- run: exit=3 -->``: the status it ends with
-- ``<!-- run: save="persister.py" -->``: not run but written to this file, for a later block; any language
+- ``<!-- run: save="persister.py" -->``: not run but written to this file, for a later block; any language. The fence
+  ```` ```python title="persister.py" ```` does the same, and the site shows the title
 - ``<!-- run: continues -->``: a Python block that goes on where the Python block above it ended: both are run as one
 - ``<!-- run: until="assigned" -->``: runs for ever: gets SIGTERM when this was printed, and must end with 0 or 143
 - ``<!-- run: when="test -s file" -->``: the same when this command succeeds, which is tried until it does

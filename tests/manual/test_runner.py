@@ -40,7 +40,12 @@ more"
 one = 1
 ~~~
 
+~~~ini title="service.conf"
+[DEFAULT]
+~~~
+
 ~~~sh
+grep -q DEFAULT ../service.conf
 grep -q inner seen
 python other.py
 ~~~

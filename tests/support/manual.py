@@ -32,7 +32,8 @@ TIMEOUT = 60.0
 """Seconds for one block, and for a marker to show up, on a loaded machine."""
 
 _COMMENT = re.compile(r"^\s*<!-- run: (.*?) -->$")
-_FENCE = re.compile(r"^(\s*)```(\S*)\s*$")
+_FENCE = re.compile(r"^(\s*)```(\S*)(.*)$")
+_TITLE = re.compile(r' title="(\S+)"')
 _SHELL_FRAME = """\
 trap 'status=$?; env -0 > "$MANUAL_STATE"; exit $status' EXIT
 trap : TERM  # of a program that is stopped, the end is waited for
@@ -78,13 +79,18 @@ def _parse(page: str, text: str) -> Iterator[Block]:
             above = lines[number] if lines[number].strip() else above
             number += 1
             continue
-        indent, language = opened.groups()
+        indent, language, more = opened.groups()
         first = number + 1
         end = next((at for at in range(first, len(lines)) if lines[at] == f"{indent}```"), None)
         assert end is not None, f"docs/{page}:{number + 1}: the fence is never closed"
         said = _COMMENT.match(above)
         body = textwrap.dedent("\n".join(lines[first:end])) + "\n"
-        yield Block(page, number + 1, language, body, _attributes(said[1]) if said else {})
+        attributes = _attributes(said[1]) if said else {}
+        if more.strip():
+            title = _TITLE.fullmatch(more)
+            assert title, f"docs/{page}:{number + 1}: {more!r} is not understood behind ```{language}"
+            attributes.setdefault("save", title[1])
+        yield Block(page, number + 1, language, body, attributes)
         above, number = "", end + 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import logging
 import math
 import os
 import time
@@ -16,6 +17,7 @@ from rdknotify import _rdknotify as core
 from rdknotify import events, green, renewal, shapes
 from rdknotify.errors import AuthenticationError, ConfigError, KafkaError, RdNotifyError
 from rdknotify.events import ClientEvents
+from rdknotify.logged import error_name, tell
 from rdknotify.options import Settings
 from rdknotify.trouble import REFUSALS, Trouble
 
@@ -32,6 +34,8 @@ __all__ = [
     "remaining",
     "set_credentials",
 ]
+
+log = logging.getLogger(__name__)
 
 TIMED_OUT = -185
 """librdkafka's ``_TIMED_OUT``."""
@@ -71,10 +75,11 @@ class Closing:
     ) -> None:
         try:
             self.close()
-        except Exception:
+        except Exception as failure:
             if error is None:
                 raise
-            events.logger.exception("a %s did not close well, behind another error", type(self).__name__)
+            text = "a %s did not close well, behind another error"
+            tell(log, "close_failed", text, type(self).__name__, exc_info=failure, error=error_name(failure))
 
 
 class OpenClient(events.EventSource, Protocol):
@@ -138,9 +143,11 @@ def admit(client: OpenClient, handle: core.Client, settings: Settings) -> None:
     """
     renewal.keep(client.events, handle, settings)
     events.watch(client)
+    servers = settings.conf["bootstrap.servers"]
+    client.events.meet(handle, servers)
     timeout = settings.values["connect_timeout"]
     if timeout is not None:
-        connect(client, handle, timeout, settings.conf["bootstrap.servers"])
+        connect(client, handle, timeout, servers)
     open_clients.add(client)
 
 
@@ -161,6 +168,8 @@ def connect(client: events.EventSource, handle: core.Client, timeout: float, ser
             raise _refused(obstacle, servers) from client.events.cause
         if not remaining(deadline):
             raise _unreachable(obstacle or client.events.last, client.events.waits_for, timeout, servers)
+    events.forward(client)  # what went wrong before
+    client.events.answered()
 
 
 def check_accepted(client: events.EventSource, handle: core.Client) -> None:
@@ -211,7 +220,8 @@ def _close_all() -> None:
             try:
                 client.close(min(client.exit_timeout, remaining(deadline)))
             except (RdNotifyError, KeyboardInterrupt) as error:
-                events.logger.error("%s at exit: %s", client.events.name, str(error) or "interrupted")
+                name, text = client.events.name, str(error) or "interrupted"
+                tell(log, "close_failed", "%s at exit: %s", name, text, client=name, error=error_name(error))
     events.stop()
 
 

@@ -1,6 +1,6 @@
 """librdkafka's events for :mod:`logging` and the last statistics: one daemon thread for every client of the process.
 
-Everything goes to the logger ``rdknotify``. What repeats is said once per :data:`REPEAT_INTERVAL`, with a count: while
+Lines go to the logger ``rdknotify.events``. What repeats is said once per :data:`REPEAT_INTERVAL`, with a count: while
 something waits, librdkafka reports ``_ALL_BROKERS_DOWN`` about twenty times a second.
 """
 
@@ -13,16 +13,19 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from rdknotify import _rdknotify as core
 from rdknotify import green, shapes
-from rdknotify.trouble import Certificates, Trouble
+from rdknotify.errors import RdNotifyError
+from rdknotify.logged import tell
+from rdknotify.trouble import Certificates, Trouble, broker_of
 
 __all__ = ["ClientEvents", "EventSource", "Ticking", "every_tick", "forward", "logger", "stop", "watch"]
 
-logger = logging.getLogger("rdknotify")
+logger = logging.getLogger(__name__)
 
 REPEAT_INTERVAL = 30.0
 """Seconds for which the same trouble of one client is only counted."""
@@ -34,6 +37,8 @@ _RECENT_TROUBLES = 32
 _KNOWN_TROUBLES = 256
 _RECENT = 2 * REPEAT_INTERVAL
 """Seconds after which a trouble explains nothing any more; librdkafka repeats one that lasts after 30."""
+_GLANCE = 0.25
+"""Seconds that the thread of events waits for a lost cluster's answer at each tick."""
 _WAIT = 1.0
 _PAUSE = 0.02
 _GREEN_PAUSE = 0.1
@@ -50,6 +55,9 @@ _OUTAGES = frozenset({"_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT", "_TRANSPORT
 class LogLine(NamedTuple):
     level: int
     text: str
+    event: str
+    broker: str | None = None
+    error: str | None = None
 
 
 class _Repeats:
@@ -83,6 +91,11 @@ class ClientEvents:
         """What the application's own part in an obstacle raised."""
         self.kept: Any = None
         """What looks after the client's credentials; ticks are held weakly."""
+        self._handle: Callable[[], core.Client | None] = lambda: None
+        self._servers = ""
+        self._met = self._cluster_lost = False
+        self._lost: set[str] = set()
+        """Brokers that could not be reached, and were not seen again: only statistics tell."""
         self._certificates = Certificates()
         self._lock = threading.Lock()
         self._recent: deque[Trouble] = deque(maxlen=_RECENT_TROUBLES)
@@ -100,59 +113,109 @@ class ClientEvents:
     def statistics(self) -> dict[str, Any] | None:
         """The last statistics, parsed once when first asked for; None before the first."""
         with self._lock:
-            if self._statistics_text is not None:
-                self._statistics = json.loads(self._statistics_text)
-                self._statistics_text = None
-            return self._statistics
+            return self._parsed()
+
+    def _parsed(self) -> dict[str, Any] | None:
+        if self._statistics_text is not None:
+            self._statistics = json.loads(self._statistics_text)
+            self._statistics_text = None
+        return self._statistics
 
     def absorb(self, take: Callable[[], list[shapes.Event]]) -> list[LogLine]:
         """Take the events and return what to log; taking and remembering are one step for other threads."""
         with self._lock:
-            lines = [self._translate(*event) for event in take()]
-        return [line for line in lines if line is not None]
+            return [line for event in take() for line in self._translate(*event)]
 
-    def _translate(self, kind: str, number: int, name: str, text: str) -> LogLine | None:
+    def _translate(self, kind: str, number: int, name: str, text: str) -> Iterator[LogLine]:
         if kind == "log":
-            return self._log(_SYSLOG_LEVELS[max(0, min(number, 7))], name, text)
-        if kind == "error":
-            return self._trouble(logging.WARNING if name in _OUTAGES else logging.ERROR, name, text)
-        if kind == "stats":
+            yield from self._log(_SYSLOG_LEVELS[max(0, min(number, 7))], name, text)
+        elif kind == "error":
+            if name != "_FATAL":  # a log line has told it
+                yield from self._trouble(logging.WARNING if name in _OUTAGES else logging.ERROR, name, text)
+        elif kind == "stats":
             self._statistics_text = text
-            return None
-        if kind == "token":
+            yield from self._brokers_back()
+        elif kind == "token":
             self.token_wanted()
-            return None
-        return LogLine(logging.WARNING, f"{number} events were dropped: they came faster than they were taken")
+        else:
+            text = f"{number} events were dropped: they came faster than they were taken"
+            yield LogLine(logging.WARNING, text, "events_dropped")
 
-    def _log(self, level: int, facility: str, text: str) -> LogLine | None:
+    def _log(self, level: int, facility: str, text: str) -> Iterator[LogLine]:
         if text.startswith("[thrd:"):
             text = text.partition("]: ")[2]
         if facility == "SSLCERTVRFY":  # the error that follows is told with it
             self._certificates.learn(text)
-            return None
+        elif facility == "FATAL" and level == logging.CRITICAL:
+            yield LogLine(level, text, "fatal", error="_FATAL")
+        elif facility == "FAIL" and level == logging.ERROR:  # an error event follows, with the same text
+            self._remember(Trouble(facility, self._certificates.explain(text), time.monotonic()))
         # The only reason ever given for a broken handshake is a FAIL line, of level info.
-        if level >= logging.WARNING or facility == "FAIL":
-            return self._trouble(level, facility, text)
-        return LogLine(level, f"{facility}: {text}")
+        elif level >= logging.WARNING or facility == "FAIL":
+            yield from self._trouble(level, facility, text)
+        else:
+            yield LogLine(level, f"{facility}: {text}", "librdkafka", broker_of(text)[0], facility)
 
-    def _trouble(self, level: int, name: str, text: str) -> LogLine | None:
+    def _trouble(self, level: int, name: str, text: str) -> Iterator[LogLine]:
         now = time.monotonic()
         trouble = Trouble(name, self._certificates.explain(text), now)
         text = trouble.text
-        if name != "_ALL_BROKERS_DOWN":  # says nothing, and so often that it would push out the reasons
+        broker, reason = broker_of(text)
+        if name == "_ALL_BROKERS_DOWN":  # says nothing, and so often that it would push out the reasons
+            self._cluster_lost = True
+            event, reason = "cluster_lost", ""
+        else:
             self._remember(trouble)
-        # Times and counts in the text would make each repeat look new.
-        subject = "" if name == "_ALL_BROKERS_DOWN" else text.partition(" (after ")[0]
+            event = _event_of(trouble, broker)
+        if event == "broker_lost" and broker:
+            self._lost.add(broker)
+        # Times and counts would make each repeat look new, and so would a broker's names: h:1/1, h:1/bootstrap.
+        subject = f"{broker} {reason.partition(' (after ')[0]}"
         repeats = self._repeats.get((name, subject))
         if repeats is not None and now - repeats.told < REPEAT_INTERVAL:
             repeats.suppressed += 1
-            return None
+            return
         if len(self._repeats) >= _KNOWN_TROUBLES:
             self._repeats.clear()
         self._repeats[name, subject] = _Repeats(now)
         again = f" ({repeats.suppressed} more since last told)" if repeats and repeats.suppressed else ""
         advice = f"; {trouble.advice}" if trouble.advice and (trouble.is_refusal or trouble.is_mismatch) else ""
-        return LogLine(level, f"{name}: {text}{advice}{again}")
+        yield LogLine(level, f"{name}: {text}{advice}{again}", event, broker, name)
+
+    def _brokers_back(self) -> Iterator[LogLine]:
+        if not self._lost:
+            return
+        for name, state in ((self._parsed() or {}).get("brokers") or {}).items():
+            broker = name.rpartition("/")[0].rpartition("//")[2]
+            if broker in self._lost and state.get("state") == "UP":
+                self._lost.discard(broker)
+                yield LogLine(logging.INFO, f"{broker} is connected again", "broker_back", broker)
+
+    # -- whether the cluster answers ------------------------------------------------------------------------------
+
+    def meet(self, handle: core.Client, servers: str) -> None:
+        """Tell, about a second later, when this client's cluster has answered, and again after no broker did."""
+        self._handle, self._servers = weakref.ref(handle), servers
+        every_tick(self)
+
+    def answered(self) -> None:
+        """The cluster answers: told the first time, and after all brokers were lost."""
+        with self._lock:
+            event = "cluster_back" if self._met else "connected"
+            news = self._cluster_lost or not self._met
+            self._met, self._cluster_lost = True, False
+        if news:
+            said = "the cluster answers again" if event == "cluster_back" else "connected"
+            tell(logger, event, "%s: %s: %s", self.name, said, self._servers, client=self.name, broker=self._servers)
+
+    def tick(self) -> None:
+        handle = self._handle()
+        if handle is None or (self._met and not self._cluster_lost):
+            return
+        with suppress(RdNotifyError):  # closed, forked, or what is told elsewhere
+            # librdkafka tells of connections only in debug lines.
+            if handle.accepted and (not self._met or green.call(handle.cluster_reachable, _GLANCE)):
+                self.answered()
 
     def _remember(self, trouble: Trouble) -> None:
         self._recent.append(trouble)
@@ -191,8 +254,19 @@ class Ticking(Protocol):
 
 def forward(source: EventSource) -> None:
     """Log what this client's events say, now."""
+    name = source.events.name
     for line in source.events.absorb(source.take_events):
-        logger.log(line.level, "%s: %s", source.events.name, line.text)
+        fields = {"broker": line.broker, "error": line.error, "client": name}
+        given: dict[str, Any] = {field: value for field, value in fields.items() if value}
+        tell(logger, line.event, "%s: %s", name, line.text, level=line.level, **given)
+
+
+def _event_of(trouble: Trouble, broker: str | None) -> str:
+    if trouble.is_refusal:
+        return "refused"
+    if broker and trouble.name == "FAIL":
+        return "disconnected"
+    return "broker_lost" if broker and trouble.name in _OUTAGES else "librdkafka"
 
 
 class _Forwarder:

@@ -22,6 +22,7 @@ __all__ = [
     "Value",
     "allowed_range",
     "markdown",
+    "markdown_table",
 ]
 
 Role: TypeAlias = Literal["producer", "consumer", "share consumer", "listener", "driver"]
@@ -400,7 +401,7 @@ def markdown() -> Iterator[str]:
     )
     for title, roles in sections:
         yield from ("", f"## {title}", "")
-        yield from _markdown_table(
+        yield from markdown_table(
             ("option", "type", "default", "what", "sets", "oslo"),
             (_markdown_row(option) for option in OPTIONS if roles == _section(option)),
         )
@@ -412,9 +413,9 @@ def markdown() -> Iterator[str]:
         for role in CLIENTS
         for name, (value, reason) in DEFAULTS[role].items()
     }
-    yield from _markdown_table(("property", "value", "for", "because"), rows.values())
+    yield from markdown_table(("property", "value", "for", "because"), rows.values())
     yield from ("", "These cannot be set, nor any that ends in `_cb`:", "")
-    yield from _markdown_table(("property", "because"), ((f"`{name}`", reason) for name, reason in OWNED.items()))
+    yield from markdown_table(("property", "because"), ((f"`{name}`", reason) for name, reason in OWNED.items()))
 
 
 def _section(option: Option) -> tuple[Role, ...]:
@@ -449,7 +450,8 @@ def _markdown_row(option: Option) -> tuple[str, ...]:
     )
 
 
-def _markdown_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+def markdown_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """A table in Markdown, line by line."""
     yield f"| {' | '.join(head)} |"
     yield f"|{' --- |' * len(head)}"
     for row in rows:

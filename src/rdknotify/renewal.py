@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
@@ -12,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 from rdknotify import _rdknotify as core
 from rdknotify import credentials, events
 from rdknotify.errors import ClosedError, ConfigError, RdNotifyError, TokenError
+from rdknotify.logged import error_name, tell
 from rdknotify.options import Settings
 
 if TYPE_CHECKING:  # whoever uses no tokens need not load the standard library's HTTP
     from rdknotify.oauth import OAuthToken, TokenSource
 
 __all__ = ["keep"]
+
+log = logging.getLogger(__name__)
 
 
 def keep(client_events: events.ClientEvents, handle: core.Client, settings: Settings) -> None:
@@ -114,6 +118,7 @@ class _PasswordFile:
         if handle is None or stamp == self._stamp:
             return
         self._stamp = stamp
+        name = self._events.name
         try:
             found = credentials.find(self._url, self._file)
             if found == self._used or found.username is None or found.password is None:
@@ -121,12 +126,14 @@ class _PasswordFile:
             handle.set_credentials(found.username, found.password)
             self._events.obstacle = None
         except ConfigError as error:
-            events.logger.error("%s: %s; the password that was read before is used", self._events.name, error)
+            text = "%s: %s; the password that was read before is used"
+            tell(log, "credentials_unreadable", text, name, error, client=name, error=error_name(error))
         except ClosedError:
             return
         else:
             self._used = found
-            events.logger.info("%s: new credentials of %s in %s", self._events.name, found.username, self._file)
+            text = "%s: new credentials of %s in %s"
+            tell(log, "credentials_renewed", text, name, found.username, self._file, client=name)
 
 
 def _stamp(file: str) -> object:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from rdknotify.errors import ConfigError
 
-__all__ = ["REFUSALS", "Certificates", "Trouble", "naming_options"]
+__all__ = ["REFUSALS", "Certificates", "Trouble", "broker_of", "naming_options"]
 
 REFUSALS = {"_AUTHENTICATION": -169, "_SSL": -181, "SASL_AUTHENTICATION_FAILED": 58}
 """The names, and codes, of errors that say so by themselves."""
@@ -152,6 +152,15 @@ class Trouble(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.text}; {self.advice or _GENERAL_ADVICE}"
+
+
+_BROKER = re.compile(r"(?:\w+://)?(?:[A-Z]\w+: )?(?:\w+://)?(?P<broker>\[?[^\s/]+:\d+)(?:/[\w-]+)?: ")
+
+
+def broker_of(text: str) -> tuple[str | None, str]:
+    """``host:port`` of the broker that a line is about, and what it says of it; None where it begins with none."""
+    found = _BROKER.match(text)
+    return (found["broker"], text[found.end() :]) if found else (None, text)
 
 
 _VERIFICATION = re.compile(r"(?s)(\S+): Certificate \((.*)\) verification callback failed: (.*)")

@@ -35,7 +35,7 @@ more"
    print(os.environ["WHERE"])
    ~~~
 
-<!-- run: save="inner/other.py" -->
+<!-- run: save="other.py" -->
 ~~~python
 one = 1
 ~~~
@@ -45,7 +45,7 @@ one = 1
 ~~~
 
 ~~~sh
-grep -q DEFAULT ../service.conf
+grep -q DEFAULT service.conf
 grep -q inner seen
 python other.py
 ~~~

@@ -118,7 +118,7 @@ class PageRun:
         said = {name: self._replaced(value) for name, value in block.attributes.items()}
         text = self._replaced(block.text)
         if "save" in said:
-            (self._folder / said["save"]).write_text(text)
+            (Path(self._environment["PWD"]) / said["save"]).write_text(text)
             return
         if block.language in PYTHON:
             text = self._before + text if "continues" in said else text

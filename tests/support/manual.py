@@ -18,7 +18,6 @@ from configparser import ConfigParser
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 import yaml
 
@@ -189,9 +188,9 @@ class _Running:
         status = self._ended(stopped)
         allowed = {0, -signal.SIGTERM, 128 + signal.SIGTERM} if stopped else {int(self._said.get("exit", "0"))}
         if status not in allowed:
-            self._fail(f"ended with {status}")
+            raise self._failure(f"ended with {status}")
         if self._said.get("prints", "") not in self._printed:
-            self._fail(f"did not print {self._said['prints']!r}")
+            raise self._failure(f"did not print {self._said['prints']!r}")
 
     def _ended(self, stopped: bool) -> int:
         deadline = time.monotonic() + TIMEOUT
@@ -200,7 +199,7 @@ class _Running:
                 os.killpg(self._process.pid, signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 return self._process.wait(SIGNAL_EVERY if stopped else TIMEOUT)
-        self._fail(f"still runs after {TIMEOUT:g} s")
+        raise self._failure(f"still runs after {TIMEOUT:g} s")
 
     def await_text(self, attribute: str) -> None:
         """Wait until it has printed what the attribute says, if there is one."""
@@ -230,13 +229,13 @@ class _Running:
         deadline = time.monotonic() + TIMEOUT
         while not come():
             if self._process.poll() is not None and not come():
-                self._fail(f"ended with {self._process.returncode} and {otherwise}")
+                raise self._failure(f"ended with {self._process.returncode} and {otherwise}")
             if time.monotonic() > deadline:
-                self._fail(f"{otherwise} within {TIMEOUT:g} s")
+                raise self._failure(f"{otherwise} within {TIMEOUT:g} s")
             time.sleep(0.05)
 
-    def _fail(self, why: str) -> NoReturn:
-        raise AssertionError(f"{self._where}: it {why}; it said:\n{self._printed}")
+    def _failure(self, why: str) -> AssertionError:
+        return AssertionError(f"{self._where}: it {why}; it said:\n{self._printed}")
 
 
 def check_syntax(block: Block) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.model.license import LicenseExpression
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
+
+from vendor.recipe import BuildError
+from vendor.sources import obtain
 
 __all__ = ["Bundled", "bill_of_materials", "bundled"]
 
@@ -55,6 +59,7 @@ def bill_of_materials(
     for component in components:
         if component.name == "librdkafka":
             component.properties.update(Property(name=FEATURE, value=feature) for feature in features)
+            component.components.update(_carried(recipe["librdkafka"]["carries"]))
     bom = Bom(components=components, serial_number=uuid.UUID(int=0))
     bom.metadata.component = product
     bom.metadata.timestamp = datetime.fromtimestamp(seconds, timezone.utc)
@@ -64,7 +69,7 @@ def bill_of_materials(
 
 
 def bundled(bill: str) -> Bundled:
-    """What a bill lists."""
+    """What a bill lists; what a part carries within itself is not among its parts."""
     components: list[dict[str, Any]] = json.loads(bill)["components"]
     properties = [each for component in components for each in component.get("properties", ())]
     return Bundled(
@@ -93,3 +98,32 @@ def _component(name: str, version: str, entry: Mapping[str, Any]) -> Component:
         licenses=[LicenseExpression(entry["spdx"])],
         external_references=[source],
     )
+
+
+def _carried(entries: Mapping[str, Any]) -> list[Component]:
+    """What librdkafka's source holds of others. Versions are as that source tells them, where it does."""
+    return [
+        Component(
+            name=name,
+            version=(found := _told(name, entry)).version,
+            type=ComponentType.LIBRARY,
+            bom_ref=f"librdkafka/{name}",
+            purl=found,
+            cpe=f"cpe:2.3:a:{entry['cpe']}:{found.version}:*:*:*:*:*:*:*" if "cpe" in entry else None,
+            licenses=[LicenseExpression(entry["spdx"])],
+        )
+        for name, entry in entries.items()
+    ]
+
+
+def _told(name: str, entry: Mapping[str, Any]) -> PackageURL:
+    """A release, or a revision of a repository on GitHub."""
+    if "file" not in entry:
+        return PackageURL("generic", name=name)
+    found = re.search(entry["version"], (obtain("librdkafka") / entry["file"]).read_text())
+    if not found:
+        raise BuildError(f"librdkafka's {entry['file']} does not tell which {name} it carries: see vendor/recipe.json")
+    if "/" in found[1]:
+        owner, _, repository = found[1].partition("/")
+        return PackageURL("github", namespace=owner, name=repository, version=found[2])
+    return PackageURL("generic", name=name, version=".".join(found.groups()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -14,6 +15,7 @@ from cyclonedx.model.bom import Bom
 from support.wheels import PARTS, TIME, VARIANT, shared_object
 
 from vendor.recipe import RECIPE
+from vendor.sources import obtain
 from wheels import pythons
 from wheels.assemble import Pure, assemble, epoch, pure_part
 from wheels.bom import bill_of_materials, bundled
@@ -113,6 +115,19 @@ def test_the_bill_lists_versions_licences_and_checksums() -> None:
         assert entry["version"] in str(source.url) or "package" in entry or component.name == "zlib"
         assert [each.value for each in component.licenses] == [entry["spdx"]]
     assert read.metadata.component is not None and read.metadata.component.version == "0.1.0"
+
+
+def test_the_bill_lists_what_librdkafka_carries() -> None:
+    read = Bom.from_json(json.loads(bill()))  # type: ignore[attr-defined]  # made by a decorator
+    (librdkafka,) = [component for component in read.components if component.name == "librdkafka"]
+    carried = {component.name: component for component in librdkafka.components}
+    assert carried.keys() == RECIPE["librdkafka"]["carries"].keys() > {"lz4", "snappy", "cjson"}
+    for name in ("lz4", "snappy", "cjson"):
+        assert re.fullmatch(r"\d+\.\d+\.\d+", str(carried[name].version))
+        assert str(carried[name].version) in str(carried[name].cpe)
+    texts = (obtain("librdkafka") / "LICENSES.txt").read_text()
+    told = set(re.findall(r"^LICENSE\.(\w+)$", texts, re.MULTILINE)) - {"wingetopt"}  # which is Windows' only
+    assert {name.removesuffix("-proto") for name in carried} - {"xxhash"} == told  # xxhash is told with lz4
 
 
 def test_the_bill_is_another_for_other_parts_only() -> None:

@@ -9,7 +9,7 @@ import math
 import os
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -17,7 +17,7 @@ from rdknotify import _rdknotify as core
 from rdknotify import events, green, renewal, shapes
 from rdknotify.errors import AuthenticationError, ConfigError, KafkaError, RdNotifyError
 from rdknotify.events import ClientEvents
-from rdknotify.logged import error_name, tell
+from rdknotify.logged import LISTED, error_name, listed, tell
 from rdknotify.options import Settings
 from rdknotify.trouble import REFUSALS, Trouble
 
@@ -105,6 +105,7 @@ class GroupClient(Closing):
     exit_rank: ClassVar[int] = 0
     events: ClientEvents
     _core: core.Client
+    _log: ClassVar[logging.Logger]
     _values: Mapping[str, Any]
 
     @property
@@ -134,6 +135,18 @@ class GroupClient(Closing):
     def set_credentials(self, username: str, password: str) -> None:
         """As :meth:`Producer.set_credentials <rdknotify.Producer.set_credentials>`."""
         set_credentials(self, self._core, username, password)
+
+    def _tell(self, event: str, text: str, error: Exception | None = None, **fields: Any) -> None:
+        if error is not None:
+            fields["error"] = error_name(error)
+        fields |= {"client": self.name, "group": self._values["consumer_group"]}
+        tell(self._log, event, "%s: %s", self.name, text, **fields)
+
+    def _tell_partitions(self, event: str, partitions: Collection[shapes.Partition]) -> None:
+        if partitions:
+            named = listed(partitions)
+            shown = ", ".join(named["partitions"]) + (", ..." if len(partitions) > LISTED else "")
+            self._tell(event, f"{event.replace('_', ' ')}, {len(partitions)}: {shown}", **named)
 
 
 def admit(client: OpenClient, handle: core.Client, settings: Settings) -> None:

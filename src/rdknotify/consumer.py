@@ -8,6 +8,7 @@ commits a partition that was taken away since, even if it came back.
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import threading
 import warnings
@@ -21,13 +22,15 @@ from rdknotify import green, shapes
 from rdknotify.client import GroupClient, admit, check_accepted, deadline_after, remaining
 from rdknotify.coordinator import patiently
 from rdknotify.errors import ClosedError, CommitFailed, ConfigError, KafkaError
-from rdknotify.events import ClientEvents, logger
+from rdknotify.events import ClientEvents
 from rdknotify.options import resolve
 from rdknotify.topics import TopicPartition, check_subscription
 from rdknotify.trouble import naming_options
 from rdknotify.url import TransportURL
 
 __all__ = ["Batch", "Consumer", "OnAssigned", "OnRevoked"]
+
+log = logging.getLogger(__name__)
 
 OnAssigned: TypeAlias = Callable[[list[TopicPartition]], Mapping[TopicPartition, int] | None]
 """Given partitions, returns where to start in those that shall not start at the committed offset."""
@@ -97,6 +100,7 @@ class Consumer(GroupClient):
     """
 
     _core: core.Consumer
+    _log = log
 
     def __init__(
         self,
@@ -152,7 +156,7 @@ class Consumer(GroupClient):
             try:
                 absent = [topic for topic in absent if not self._is_there(topic, remaining(deadline))]
             except KafkaError as error:
-                logger.info("%s: topics are not asked for: %s", self.name, error)
+                log.info("%s: topics are not asked for: %s", self.name, error)
                 return
             green.pause(_PAUSE if absent else 0)
 
@@ -242,7 +246,7 @@ class Consumer(GroupClient):
         except KafkaError as error:
             if error.name not in _REGROUPING:
                 raise
-            logger.info("%s: %d records wait until the group has settled: %s", self.name, len(batch), error)
+            log.info("%s: %d records wait until the group has settled: %s", self.name, len(batch), error)
             self._remember(batch)
             return False
         return True
@@ -261,7 +265,7 @@ class Consumer(GroupClient):
         """Raise the first error that does not pass by itself, log the others."""
         serious = [error for error in errors if error.fatal or not self._passes(error)]
         for error in serious[1:]:
-            logger.error("%s: %s", self.name, error)
+            self._tell("unreadable", str(error), error)
         if serious:
             raise serious[0]
 
@@ -269,11 +273,11 @@ class Consumer(GroupClient):
         if error.name in _NOT_YET:
             if str(error) not in self._told:
                 self._told.add(str(error))
-                logger.warning("%s: %s; its records come as soon as it is there", self.name, error)
+                self._tell("topic_absent", f"{error}; its records come as soon as it is there", error)
             return True
         if error.name == "_MAX_POLL_EXCEEDED":
             remedy = "polling joins the group again; take fewer records at a time (max_poll_records)"
-            logger.warning("%s: %s; its partitions went to others, %s", self.name, error, remedy)
+            self._tell("poll_late", f"{error}; its partitions went to others, {remedy}", error)
             return True
         return error.retriable or error.name in _PASSING
 
@@ -305,7 +309,7 @@ class Consumer(GroupClient):
             except KafkaError as error:
                 if error.fatal or not (error.retriable or error.name in _PASSING):
                     raise
-                logger.warning("%s: cannot tell yet where to start: %s", self.name, error)
+                self._tell("retrying", f"cannot tell yet where to start: {error}", error)
                 return None
         return [(*partition, starts.get(partition, _COMMITTED)) for partition in partitions]
 
@@ -317,10 +321,12 @@ class Consumer(GroupClient):
             self._generations = {**self._generations, **begun} if incremental else begun
         self._note_starts(offsets)
         self._unanswered = None
+        self._tell_partitions("assigned", begun)
 
     def _give_up(self, partitions: Sequence[shapes.Partition], incremental: bool, lost: bool) -> None:
         self._unanswered = None
         known = [TopicPartition(*partition) for partition in partitions if partition in self._generations]
+        self._tell_partitions("partitions_lost" if lost else "revoked", known)
         if lost:
             self._forget(partitions)
         try:
@@ -364,7 +370,8 @@ class Consumer(GroupClient):
             green.call(self._core.commit, _with_epoch(starts), self._values["commit_timeout"])
         except KafkaError as error:
             # Only a further rebalance before the first commit would make a difference; it must not be held up.
-            logger.warning("%s: start of %d partitions not committed: %s", self.name, len(starts), error)
+            text = f"start of {len(starts)} partitions not committed: {error}"
+            self._tell("not_committed", text, error, count=len(starts))
 
     # -- offsets --------------------------------------------------------------------------------------------------
 
@@ -528,7 +535,7 @@ class Consumer(GroupClient):
         grace = 0.0
         try:
             if entered and not self.closed and not self._leave(deadline):
-                logger.warning("%s did not leave its group in time; its session has to expire", self.name)
+                self._tell("left_late", "it did not leave its group in time; its session has to expire")
             grace = min(_GRACE, remaining(deadline))
         finally:
             green.call(self._core.shut, grace)

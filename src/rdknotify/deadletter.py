@@ -18,6 +18,7 @@ from typing import IO, Any, Protocol
 
 from rdknotify import topics
 from rdknotify.errors import ConfigError, KafkaError
+from rdknotify.logged import place, tell
 from rdknotify.outcomes import BatchReport, Failure
 from rdknotify.provenance import Origin, ReadRecord, origin_headers
 
@@ -86,7 +87,9 @@ class DeadLetters:
             topic = self._topic or topics.dead_letter_topic(Origin.of(record).topic, group)
             if record.topic == topic:
                 # Read by a regular expression that matches it: publishing it would go on for ever.
-                log.warning("%s-%d offset %d is a dead letter already: %s", topic, record.partition, record.offset, why)
+                text = "%s-%d offset %d is a dead letter already: %s"
+                fields = {"group": group, "reason": why, "count": 1, **place(record)}
+                tell(log, "dead_letter", text, topic, record.partition, record.offset, why, **fields)
                 continue
             by_topic.setdefault(topic, []).append((record, why))
         try:
@@ -97,6 +100,7 @@ class DeadLetters:
                     report.raise_for_failures()
                 if oversized:
                     self._publish(topic, oversized, group, attempts, with_value=False).raise_for_failures()
+                _tell_kept(letters, group, f"topic {topic}")
         except KafkaError as error:
             if error.fatal:
                 self.close()  # one made here is of no more use; the next try makes another
@@ -158,6 +162,7 @@ class DeadLetterFile:
             while remaining:
                 remaining = remaining[file.write(remaining) :]
             os.fsync(file.fileno())
+        _tell_kept(list(_with_reasons(records, reason)), group, f"file {self.path}")
 
     def close(self) -> None:
         """Nothing is held open between two calls."""
@@ -172,10 +177,9 @@ class DeadLetterLog:
         """Log a warning for each record, without its payload."""
         for record, why in _with_reasons(records, reason):
             origin = Origin.of(record)
-            log.warning(
-                "record skipped by group %s: %s-%d offset %d: %s (set dead_letter to keep such records)",
-                group, origin.topic, origin.partition, origin.offset, why,
-            )  # fmt: skip
+            text = "record skipped by group %s: %s-%d offset %d: %s (set dead_letter to keep such records)"
+            fields = {"group": group, "reason": why, "count": 1, **place(origin)}
+            tell(log, "dead_letter", text, group, origin.topic, origin.partition, origin.offset, why, **fields)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -200,6 +204,16 @@ def read_dead_letters(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
             entry["key"] = _decode(entry["key"])
             entry["headers"] = [(name, _decode(value)) for name, value in entry["headers"]]
             yield entry
+
+
+def _tell_kept(letters: Sequence[tuple[ReadRecord, str]], group: str, where: str) -> None:
+    """One line, however many: a flood of them shall not become one of the log."""
+    if letters:
+        origin, why = Origin.of(letters[0][0]), letters[0][1]
+        text = "group %s: %d dead letters in %s; the first: %s-%d offset %d: %s"
+        first = (origin.topic, origin.partition, origin.offset, why)
+        fields = {"group": group, "reason": why, "count": len(letters), **place(origin)}
+        tell(log, "dead_letter", text, group, len(letters), where, *first, **fields)
 
 
 def _line_end(file: IO[bytes]) -> bytes:

@@ -20,15 +20,12 @@ from typing import Any, NamedTuple, Protocol
 from rdknotify import _rdknotify as core
 from rdknotify import green, shapes
 from rdknotify.errors import RdNotifyError
-from rdknotify.logged import tell
+from rdknotify.logged import REPEAT_INTERVAL, tell
 from rdknotify.trouble import Certificates, Trouble, broker_of
 
 __all__ = ["ClientEvents", "EventSource", "Ticking", "every_tick", "forward", "logger", "stop", "watch"]
 
 logger = logging.getLogger(__name__)
-
-REPEAT_INTERVAL = 30.0
-"""Seconds for which the same trouble of one client is only counted."""
 
 TICK_INTERVAL = 1.0
 """Seconds between two ticks of one object, about."""

@@ -21,9 +21,9 @@ from rdknotify import service
 from rdknotify._rdknotify import Record
 from rdknotify.envelope import decode_message
 from rdknotify.errors import EnvelopeError, KafkaError, PartialDeliveryError, Timeout
-from rdknotify.events import REPEAT_INTERVAL
 from rdknotify.handout import Collector, Crew, Lanes, Progress
 from rdknotify.intake import Counts, Intake, positions
+from rdknotify.logged import Seldom, error_name, place, tell
 from rdknotify.url import TransportURL
 
 __all__ = ["Feed", "Item"]
@@ -223,7 +223,7 @@ class Feed(service.Service):
         self._blocked_since: float | None = None
         self._broken = False
         self._keep_after = 0.0
-        self._told: dict[str, float] = {}
+        self._seldom = Seldom()
 
     @property
     def counts(self) -> Counts:
@@ -324,7 +324,7 @@ class Feed(service.Service):
         try:
             self._intake.open()
         except Timeout as error:
-            log.error("group %s: %s; it is tried until the cluster answers", self._intake.group, error)
+            self._tell_retry(f"{error}; it is tried until the cluster answers", error)
             self._joined.set()
             self._intake.close()
             self._intake.open(check=False)
@@ -387,8 +387,7 @@ class Feed(service.Service):
             self._rest_and_settle()
         self._settle(last=True)
         if self._poison and not self._intake.settle_after:
-            named = ", ".join(f"{record.topic}-{record.partition} {record.offset}" for record, _, _ in self._poison)
-            log.error("group %s: committed, and not kept as dead letters: %s", self._intake.group, named)
+            self._tell_lost("committed, and not kept as dead letters", [record for record, _, _ in self._poison])
 
     def _hand_out_the_rest(self) -> None:
         """What is committed is seen now or never."""
@@ -409,9 +408,14 @@ class Feed(service.Service):
             self._count(dropped, -1)
         if dropped and not self._intake.settle_after:
             lost = [record for unit in dropped for record, _, _ in unit.records]
-            named = ", ".join(f"{record.topic}-{record.partition} {record.offset}" for record in lost[:LISTED])
-            log.error("group %s: %d records are committed and were not handed out within stop_timeout=%g s: %s",
-                      self._intake.group, len(lost), self._stop_timeout, named)  # fmt: skip
+            limit = f"stop_timeout={self._stop_timeout:g} s"
+            self._tell_lost(f"{len(lost)} records are committed and were not handed out within {limit}", lost)
+
+    def _tell_lost(self, text: str, lost: Sequence[Record]) -> None:
+        group = self._intake.group
+        named = ", ".join(f"{record.topic}-{record.partition} {record.offset}" for record in lost[:LISTED])
+        where = {"group": group, "count": len(lost), **place(lost[0])}
+        tell(log, "records_lost", "group %s: %s: %s", group, text, named, **where)
 
     def _rest_and_settle(self) -> None:
         try:
@@ -464,7 +468,8 @@ class Feed(service.Service):
     def _call_workers(self) -> None:
         while self._abandoned:
             unit = self._abandoned.popleft()
-            log.error("group %s: %d notifications were not answered by their endpoint", self._intake.group, unit.left)
+            text, group = "group %s: %d notifications were not answered by their endpoint", self._intake.group
+            tell(log, "endpoint_failed", text, group, unit.left, group=group, count=unit.left)
             unit.depth = DEEPEST  # the next one is not to be worked on here
             self._go_on(unit)
         if self._crew:
@@ -566,11 +571,13 @@ class Feed(service.Service):
             for unit in emptied:
                 self._crew.enter(self._free(unit), time.monotonic())
 
+    def _tell_retry(self, text: str, error: Exception) -> None:
+        fields = {"group": self._intake.group, "error": error_name(error)}
+        tell(log, "retrying", "group %s: %s", self._intake.group, text, level=logging.ERROR, **fields)
+
     def _tell(self, error: Exception) -> None:
-        text, now = str(error), time.monotonic()
-        if now - self._told.get(text, -REPEAT_INTERVAL) >= REPEAT_INTERVAL:
-            self._told = {text: now}
-            log.error("group %s: %s; trying again", self._intake.group, text)
+        if self._seldom.may(str(error)):
+            self._tell_retry(f"{error}; trying again", error)
 
 
 def _partition(record: Record) -> tuple[str, int]:

@@ -16,6 +16,7 @@ from typing import Any
 from rdknotify._rdknotify import Record
 from rdknotify.deadletter import DeadLetterLog, DeadLetterSink, dead_letters
 from rdknotify.errors import CommitFailed, ConfigError, KafkaError, Timeout
+from rdknotify.logged import Seldom, error_name, tell
 from rdknotify.member import Member
 from rdknotify.options import for_role, resolve
 from rdknotify.retry import DelayLine, Republisher, Retries, create_absent
@@ -98,6 +99,7 @@ class Intake:
         self._delays: DelayLine[Record] = DelayLine(self._retries.topics, values["retry_delay"])
         self._on_revoked = on_revoked
         self._resting = False
+        self._seldom = Seldom()
         self.counts = Counts()
         self._resources = ExitStack()
 
@@ -162,7 +164,7 @@ class Intake:
         except KafkaError as error:
             if not _passes(error):
                 raise
-            log.warning("group %s: %s; trying again", self.group, error)
+            self._tell("retrying", f"{error}; trying again", error)
             time.sleep(STEP_WAIT)
             return []
 
@@ -210,9 +212,13 @@ class Intake:
                 return False
             if not _passes(error):
                 raise
-            log.warning("group %s: offsets of %d partitions not committed: %s", self.group, len(offsets), error)
+            self._tell("not_committed", f"offsets of {len(offsets)} partitions not committed: {error}", error)
             return False
         return True
+
+    def _tell(self, event: str, text: str, error: KafkaError) -> None:
+        if self._seldom.may(text):
+            tell(log, event, "group %s: %s", self.group, text, group=self.group, error=error_name(error))
 
     def requeue(self, records: Sequence[Record]) -> None:
         """Publish to retry topics, or as dead letters what was handed out often enough.

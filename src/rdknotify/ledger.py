@@ -14,6 +14,7 @@ from typing import Any
 
 from rdknotify import events
 from rdknotify.errors import DeliveryError, KafkaError
+from rdknotify.logged import error_name, tell
 from rdknotify.outcomes import Failure, Outcome
 
 __all__ = ["KEPT", "Ledger", "Undelivered"]
@@ -113,10 +114,11 @@ class Ledger:
         ]
         self._undelivered += named[: max(room, 0)]
         self._unlisted += len(failures) - min(len(failures), max(room, 0))
-        if len(failures) == 1:
-            log.error("a notification was not delivered: %s", named[0])
-        else:
-            log.error("%d notifications were not delivered; the first: %s", len(failures), named[0])
+        first, count = named[0], len(failures)
+        several = f"{count} notifications were not delivered; the first"
+        said = "a notification was not delivered" if count == 1 else several
+        about = {"message_id": first.message_id, "event_type": first.event_type, "error": error_name(first.error)}
+        tell(log, "undelivered", "%s: %s", said, first, topic=topic, count=count, **about)
 
 
 def _at(one_or_many: _OneOrMany, index: int) -> str:

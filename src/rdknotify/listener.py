@@ -21,6 +21,7 @@ from rdknotify.envelope import Notification, decode
 from rdknotify.errors import ConfigError, EnvelopeError
 from rdknotify.handout import Collector
 from rdknotify.intake import Counts, Intake, positions
+from rdknotify.logged import error_name, place, tell
 from rdknotify.options import for_role, resolve
 from rdknotify.provenance import Origin
 from rdknotify.share_intake import ShareIntake
@@ -285,17 +286,19 @@ class Listener(service.Service):
         self.counts.refused += 1
         if not self._said_refused:
             self._said_refused = True
-            log.warning(
-                'group %s: an endpoint returned REQUEUE, which settle="before" cannot grant: the offset is '
-                'committed already; use settle="after" (said once, counts.refused goes on)',
-                self.group,
+            text = (
+                'group %s: an endpoint returned REQUEUE, which settle="before" cannot grant: the offset is committed '
+                'already; use settle="after" (said once, counts.refused goes on)'
             )
+            tell(log, "requeue_refused", text, self.group, group=self.group)
         return False
 
     def _log_failure(self, error: Exception, records: Sequence[Record], notifications: Sequence[Notification]) -> None:
         self.counts.failed += len(notifications)
         first = Origin.of(records[0])
-        log.error(
+        tell(
+            log,
+            "endpoint_failed",
             "group %s: an endpoint failed on %s (event_type %s, %s-%d offset %d); %s",
             self.group,
             ", ".join(notification.message_id for notification in notifications),
@@ -305,6 +308,12 @@ class Listener(service.Service):
             first.offset,
             "it will be tried again" if self._settle_after else "it is committed and not tried again",
             exc_info=error,
+            group=self.group,
+            message_id=notifications[0].message_id,
+            event_type=notifications[0].event_type,
+            count=len(notifications),
+            error=error_name(error),
+            **place(first),
         )
 
 

@@ -6,15 +6,34 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from rdknotify.option_table import markdown_table
 
-__all__ = ["EVENTS", "FIELDS", "PREFIX", "Told", "error_name", "listed", "markdown", "tell"]
+__all__ = [
+    "EVENTS",
+    "FIELDS",
+    "LISTED",
+    "PREFIX",
+    "REPEAT_INTERVAL",
+    "Seldom",
+    "Told",
+    "error_name",
+    "listed",
+    "markdown",
+    "place",
+    "tell",
+]
 
 PREFIX = "rdknotify_"
 """Before each field's name: attributes of a LogRecord, which are those of everybody's."""
+
+REPEAT_INTERVAL = 30.0
+"""Seconds for which the same trouble of one client is told only once."""
+
+_REMEMBERED = 256
 
 LISTED = 50
 """Partitions that one line names at most; ``rdknotify_count`` has all."""
@@ -113,7 +132,8 @@ EVENTS: Mapping[str, Told] = {
         "give it back: work goes on by itself",
     ),
     "retrying": Told(
-        _W, ("client", "group", "error"), "something failed and is tried again", "nothing, unless it goes on",
+        _W, ("client", "group", "error"), "something failed and is tried again; ERROR where that may take long",
+        "nothing, unless it goes on",
     ),
     "not_committed": Told(
         _W, ("client", "group", "count", "error"), "offsets, or records of a share group, were not settled",
@@ -166,7 +186,9 @@ EVENTS: Mapping[str, Told] = {
     "failed": Told(
         _E, ("service", "error"), "it ended by an error, which `run()` or `wait()` raises", "mend that, start it again",
     ),
-    "close_failed": Told(_E, ("client", "error"), "the end of a client or service did not go well", "read the line"),
+    "close_failed": Told(
+        _E, ("client", "group", "error"), "the end of a client or service did not go well", "read the line",
+    ),
 }  # fmt: skip
 """Every event by name. What is logged otherwise, without these fields, is for who looks into this package."""
 
@@ -185,6 +207,28 @@ def tell(
     if log.isEnabledFor(chosen):
         extra = {PREFIX + "event": event, **{PREFIX + name: value for name, value in fields.items()}}
         log.log(chosen, text, *args, exc_info=exc_info, extra=extra, stacklevel=2)
+
+
+class Seldom:
+    """Lets the same text pass once per :data:`REPEAT_INTERVAL`. Used by one thread."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, float] = {}
+
+    def may(self, text: str) -> bool:
+        """Whether to tell it now."""
+        now = time.monotonic()
+        if now - self._told.get(text, -REPEAT_INTERVAL) < REPEAT_INTERVAL:
+            return False
+        if len(self._told) >= _REMEMBERED:
+            self._told.clear()
+        self._told[text] = now
+        return True
+
+
+def place(record: Any) -> dict[str, Any]:
+    """The fields ``topic``, ``partition`` and ``offset`` of a record, or of its origin."""
+    return {"topic": record.topic, "partition": record.partition, "offset": record.offset}
 
 
 def error_name(error: BaseException) -> str:

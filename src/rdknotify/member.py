@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rdknotify import shapes
 from rdknotify.consumer import Batch, Consumer
 from rdknotify.errors import AuthenticationError, AuthorizationError, KafkaError
-from rdknotify.events import REPEAT_INTERVAL, logger
+from rdknotify.logged import Seldom
 
 __all__ = ["Member"]
 
@@ -28,17 +28,15 @@ class Member(Consumer):
     _proven = False
 
     def __init__(self, *args: object, **options: object) -> None:
-        self._reported: dict[str, float] = {}
+        self._seldom = Seldom()
         super().__init__(*args, **options)  # type: ignore[arg-type]
 
     def waits_for(self, error: KafkaError) -> bool:
         """Whether it is something that we might do before; then it is logged, once in a while."""
         if not isinstance(error, _REFUSALS) or error.fatal or not self._has_worked():
             return False
-        now = time.monotonic()
-        if now - self._reported.get(str(error), -REPEAT_INTERVAL) >= REPEAT_INTERVAL:
-            self._reported[str(error)] = now
-            logger.error("%s: %s; no record is lost, it goes on as soon as it may", self.name, error)
+        if self._seldom.may(str(error)):
+            self._tell("access_lost", f"{error}; no record is lost, it goes on as soon as it may", error)
         return True
 
     def _has_worked(self) -> bool:

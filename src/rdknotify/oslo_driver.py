@@ -26,6 +26,7 @@ from rdknotify.envelope import encode_message
 from rdknotify.errors import ConfigError, KafkaError, QueueFull, RdNotifyError
 from rdknotify.feed import Feed, Item
 from rdknotify.ledger import Ledger
+from rdknotify.logged import error_name, tell
 from rdknotify.option_table import OPTIONS, Option, Role
 from rdknotify.options import for_role, resolve
 from rdknotify.producer import Producer
@@ -219,7 +220,7 @@ class _Sender:
         try:
             self._producer.close()
         except RdNotifyError as error:
-            log.error("rdkafka: %s", error)
+            tell(log, "close_failed", "rdkafka: %s", error, error=error_name(error))
         self._ledger.settle_all()
         _senders.discard(self)
 
@@ -310,7 +311,8 @@ class RdKafkaDriver(base.BaseDriver):  # type: ignore[misc]
         except KafkaError as error:
             if not error.fatal:
                 raise
-            log.error("rdkafka: a new producer is made, for the old one cannot go on: %s", error)
+            text = "rdkafka: a new producer is made, for the old one cannot go on: %s"
+            tell(log, "retrying", text, error, level=logging.ERROR, error=error_name(error))
             sender.close()
             self._make_sender().send(topic, value, key, message, retry, self._wait or retry >= 0)
 
@@ -467,7 +469,7 @@ class _Listener(base.Listener):  # type: ignore[misc]
             try:
                 feed.close()
             except RdNotifyError as error:
-                log.error("rdkafka: %s", error)
+                tell(log, "close_failed", "rdkafka: %s", error, error=error_name(error))
         self._driver.forget(self)
 
 

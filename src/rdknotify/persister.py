@@ -20,6 +20,7 @@ from rdknotify import options as option_table
 from rdknotify.consumer import Batch
 from rdknotify.deadletter import DeadLetterFile, DeadLetterSink, dead_letters
 from rdknotify.errors import ClosedError, ConfigError, KafkaError
+from rdknotify.logged import error_name, tell
 from rdknotify.member import Member
 from rdknotify.retry import Republisher
 from rdknotify.service import STEP_WAIT, Service
@@ -191,7 +192,8 @@ class Persister(Service):
     def _close(self) -> None:
         storing, self._storing = self._storing, None
         if left := self._hand.size + (storing.hand.size if storing else 0):
-            log.warning("group %s: %d records in hand were not stored; they will be read again", self.group, left)
+            text = "group %s: %d records in hand were not stored; they will be read again"
+            tell(log, "not_stored", text, self.group, left, group=self.group, count=left)
         self._hand.clear()
         try:
             if self._consumer is not None:
@@ -203,7 +205,8 @@ class Persister(Service):
             if done(released, min(CLOSE_TIMEOUT, self._stop_timeout / 2)):
                 released.result()
             else:
-                log.warning("group %s: the sink does not answer; it is closed when it does", self.group)
+                text = "group %s: the sink does not answer; it is closed when it does"
+                tell(log, "close_failed", text, self.group, level=logging.WARNING, group=self.group)
 
     def _open_sink(self) -> None:
         self._sink.open(self._schema)
@@ -250,14 +253,12 @@ class Persister(Service):
             self._unchecked.discard((topic, partition))
             held = self._held.get((topic, partition)) or 0
             if offset > held:
-                log.warning(
-                    "%s-%d begins at offset %d, not at %d which the database holds: what was between is no longer "
-                    "on the log (or was never a record)",
-                    topic,
-                    partition,
-                    offset,
-                    held,
+                text = (
+                    "%s-%d begins at offset %d, not at %d which the database holds: what was between is no longer on "
+                    "the log (or was never a record)"
                 )
+                where = {"group": self.group, "topic": topic, "partition": partition, "offset": offset}
+                tell(log, "records_missing", text, topic, partition, offset, held, **where)
             elif offset < held:
                 raise _made_anew(topic, partition, offset, held)
 
@@ -270,7 +271,7 @@ class Persister(Service):
                 raise _no_answer(self._hook_time)
             return self._restored(partitions, answer.result())
         except Exception as error:
-            log.warning("group %s: %s", self.group, _text(error))
+            self._tell("store_retried", _text(error), error)
             self._unrestored.update(partitions)
             return None
 
@@ -280,7 +281,7 @@ class Persister(Service):
             while not lost and self._concerned(partitions):
                 self._flush(until, polling=False)
         except Exception as error:
-            log.warning("group %s: records are left to the next member: %s", self.group, _text(error))
+            self._tell("not_stored", f"records are left to the next member: {_text(error)}", error)
         if self._storing is not None:
             self._storing.gone.update(partitions)
         self._hand.forget(partitions)
@@ -349,7 +350,8 @@ class Persister(Service):
                 self._counts.retries += 1
                 if time.monotonic() + delay > deadline:
                     raise
-                log.warning("group %s: trying again in about %.1f s: %s", self.group, delay, _text(error))
+                text = f"trying again in about {delay:.1f} s: {_text(error)}"
+                self._tell("store_retried", text, error, delay=delay)
                 self._hold(time.monotonic() + delay * random.uniform(0.5, 1.0), not draining)
                 delay = min(2 * delay, LONGEST_DELAY)
                 continue
@@ -358,6 +360,9 @@ class Persister(Service):
         if self._paused and not self.stopping:
             self._consumer.resume(list(self._paused))
             self._paused.clear()
+
+    def _tell(self, event: str, text: str, error: Exception, **fields: Any) -> None:
+        tell(log, event, "group %s: %s", self.group, text, group=self.group, error=error_name(error), **fields)
 
     def _await(self, answer: Future[Any], until: float, until_stopped: bool) -> bool:
         """Whether the answer came before a ``stop()``; raises SinkError where it did not come until then."""

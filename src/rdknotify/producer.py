@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,9 @@ from rdknotify import _rdknotify as core
 from rdknotify import green, topics
 from rdknotify.client import TIMED_OUT, Closing, admit, check_accepted, deadline_after, remaining, set_credentials
 from rdknotify.errors import AuthenticationError, KafkaError, QueueFull, Timeout
-from rdknotify.events import ClientEvents, logger
+from rdknotify.events import ClientEvents
 from rdknotify.isolation import isolate, maybe_innocent
+from rdknotify.logged import tell
 from rdknotify.options import Settings, resolve
 from rdknotify.outcomes import BatchReport
 from rdknotify.shapes import Buffer, Headers
@@ -21,6 +23,8 @@ from rdknotify.trouble import naming_options
 from rdknotify.url import TransportURL
 
 __all__ = ["Producer"]
+
+log = logging.getLogger(__name__)
 
 
 class _Bulk(NamedTuple):
@@ -127,7 +131,7 @@ class Producer(Closing, core.Producer):
                     green.wait(delivery)
                 return delivery.result()
             except KafkaError as error:  # what is known of the bulk matters more
-                logger.warning("%s cannot try records of a refused request one by one: %s", self.name, error)
+                log.warning("%s cannot try records of a refused request one by one: %s", self.name, error)
                 return None
 
         try:
@@ -203,4 +207,5 @@ class Producer(Closing, core.Producer):
         if events is not None and not self.closed:
             warnings.warn(f"{events.name} was not closed", ResourceWarning, stacklevel=2, source=self)
             if self.in_flight:
-                logger.error("%s was not closed: the outcome of %d records is unknown", events.name, self.in_flight)
+                text = "%s was not closed: the outcome of %d records is unknown"
+                tell(log, "undelivered", text, events.name, self.in_flight, client=events.name, count=self.in_flight)

@@ -15,6 +15,7 @@ from typing import Any
 from rdknotify._rdknotify import kafka_error
 from rdknotify.client import TIMED_OUT, Closing
 from rdknotify.errors import ClosedError
+from rdknotify.logged import tell
 
 __all__ = ["Service"]
 
@@ -135,6 +136,7 @@ class Service(Closing):
         try:
             try:
                 self._open()
+                tell(log, "started", "%s works", self._name, service=self._name)
                 self._ready.set()
                 while not self._stopping:
                     self._step()
@@ -142,8 +144,11 @@ class Service(Closing):
             finally:
                 self._stopping = True
                 self._close()
+            tell(log, "stopped", "%s has stopped", self._name, service=self._name)
         except BaseException as error:  # handed to run() or wait(), KeyboardInterrupt included
             self._error = error
+            name = type(error).__name__
+            tell(log, "failed", "%s has ended: %s: %s", self._name, name, error, service=self._name, error=name)
         finally:
             self._finished.set()
             self._ready.set()

@@ -7,6 +7,7 @@ told to, a warning before the lock expires, an error when settling failed, and a
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import warnings
@@ -22,7 +23,8 @@ from rdknotify._rdknotify import Record
 from rdknotify.client import GroupClient, admit, check_accepted, deadline_after, remaining
 from rdknotify.deadletter import dead_letters
 from rdknotify.errors import AcknowledgeFailed, AuthorizationError, ClosedError, ConfigError, KafkaError
-from rdknotify.events import ClientEvents, every_tick, logger
+from rdknotify.events import ClientEvents, every_tick
+from rdknotify.logged import Seldom
 from rdknotify.options import for_role, resolve
 from rdknotify.retry import Republisher
 from rdknotify.topics import TopicPartition, check_name
@@ -30,6 +32,8 @@ from rdknotify.trouble import naming_options
 from rdknotify.url import TransportURL
 
 __all__ = ["ShareBatch", "ShareConsumer"]
+
+log = logging.getLogger(__name__)
 
 _ACCEPT, _RELEASE, _REJECT = 1, 2, 3
 _STATE = -172
@@ -98,6 +102,7 @@ class ShareConsumer(GroupClient):
     """
 
     _core: core.ShareConsumer
+    _log = log
 
     def __init__(
         self,
@@ -130,6 +135,7 @@ class ShareConsumer(GroupClient):
         self._servers = url.bootstrap_servers
         self._dead_letters = dead_letters(dead_letter, partial(Republisher, url, config=config, **for_producer))
         self._closing = threading.Event()
+        self._seldom = Seldom()
         self._joined = False
         self._waiting: deque[Record] = deque()
         """Acquired, not handed out yet."""
@@ -167,11 +173,12 @@ class ShareConsumer(GroupClient):
         margin = max(_WARN_AT * self._values["lock_duration"], _WARN_AT_LEAST)
         if self._held and not self._warned and remaining(self._deadline) < margin:
             self._warned = True
-            logger.warning(
-                "%s: %d records are not settled, and their lock expires in %.1f s: then they are handed out again; "
-                "settle fewer at once (max_records), or let the group have a longer lock_duration",
-                self.name, len(self._held), remaining(self._deadline),
-            )  # fmt: skip
+            text = (
+                f"{len(self._held)} records are not settled, and their lock expires in {remaining(self._deadline):.1f} "
+                "s: then they are handed out again; settle fewer at once (max_records), or let the group have a longer "
+                "lock_duration"
+            )
+            self._tell("lock_late", text, count=len(self._held))
 
     # -- the group ------------------------------------------------------------------------------------------------
 
@@ -194,11 +201,9 @@ class ShareConsumer(GroupClient):
             if not isinstance(error, AuthorizationError):
                 raise
             changes = ",".join(f"{name}={value}" for name, value in settings.items())
-            logger.warning(
-                "%s: %s. Somebody who may has to run: kafka-configs --bootstrap-server %s --alter --group %s "
-                "--add-config %s",
-                self.name, text, self._servers, self.group, changes,
-            )  # fmt: skip
+            command = f"kafka-configs --bootstrap-server {self._servers} --alter --group {self.group}"
+            text += f". Somebody who may has to run: {command} --add-config {changes}"
+            self._tell("group_settings", text, error)
         self._core.subscribe(self._topics)
         self._joined = True
 
@@ -255,7 +260,7 @@ class ShareConsumer(GroupClient):
         try:
             age = self._fetch(batch, timeout)
             for error in self._core.take_errors():
-                logger.error("%s: a record could not be read: %s", self.name, error)
+                self._tell("unreadable", f"a record could not be read: {error}", error)
             if age is None:
                 return
             self._deadline = time.monotonic() - age + self._values["lock_duration"]
@@ -279,7 +284,8 @@ class ShareConsumer(GroupClient):
                 return None
             if error.fatal or not (error.retriable or error.name in _PASSING):
                 raise
-            logger.warning("%s: %s; polling goes on", self.name, error)
+            if self._seldom.may(str(error)):
+                self._tell("retrying", f"{error}; polling goes on", error)
             green.pause(timeout)  # it came at once, and would so again
             return None
 
@@ -293,11 +299,11 @@ class ShareConsumer(GroupClient):
         if not late or remaining(self._deadline):
             return []
         self.commit()
-        logger.warning(
-            "%s: %d records were acquired %g s ago and not settled since: they are released; a smaller "
-            "max_poll_records acquires fewer at once",
-            self.name, len(late), self._values["lock_duration"],
-        )  # fmt: skip
+        text = (
+            f"{len(late)} records were acquired {self._values['lock_duration']:g} s ago and not settled since: they "
+            "are released; a smaller max_poll_records acquires fewer at once"
+        )
+        self._tell("lock_late", text, count=len(late))
         dropped, self._held = [*self._held], set()
         self._waiting.clear()
         self._core.acknowledge(late, _RELEASE)
@@ -352,10 +358,8 @@ class ShareConsumer(GroupClient):
         self._held.difference_update(settled)
         late = time.monotonic() - self._deadline
         if late > 0:
-            logger.warning(
-                "%s: %d records were settled %.1f s after their lock had expired: they may be handed out again",
-                self.name, len(settled), late,
-            )  # fmt: skip
+            text = f"{len(settled)} records were settled {late:.1f} s after their lock had expired: they may be handed "
+            self._tell("lock_late", text + "out again", count=len(settled))
 
     def commit(self, timeout: float | None = None) -> None:
         """Send what was settled since the last commit and wait for the answers: ``commit_timeout`` seconds by default.
@@ -390,7 +394,7 @@ class ShareConsumer(GroupClient):
                 self.commit(remaining(deadline))
             finally:
                 if not green.call(self._core.leave, remaining(deadline)):
-                    logger.warning("%s did not leave its share group in time; its session has to expire", self.name)
+                    self._tell("left_late", "it did not leave its share group in time; its session has to expire")
                 grace = min(_GRACE, remaining(deadline))
         finally:
             self._waiting.clear()  # records keep the handle

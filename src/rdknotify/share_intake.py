@@ -11,6 +11,7 @@ from typing import Any
 from rdknotify._rdknotify import Record
 from rdknotify.errors import AcknowledgeFailed, ConfigError, KafkaError
 from rdknotify.intake import Counts
+from rdknotify.logged import Seldom, error_name, tell
 from rdknotify.options import for_role, resolve
 from rdknotify.share import ShareConsumer
 from rdknotify.topics import check_name
@@ -57,6 +58,7 @@ class ShareIntake:
         self.group: str = group or member["consumer_group"]
         self.max_records: int = member["max_poll_records"]
         self.stop_timeout: float = values["stop_timeout"]
+        self._seldom = Seldom()
         self.counts = Counts()
         self._last = member["max_deliveries"]
         self._dead_letter = dead_letter
@@ -137,9 +139,13 @@ class ShareIntake:
         except AcknowledgeFailed as error:
             if error.fatal:
                 raise
-            log.warning("group %s: not settled: %s", self.group, error)
+            self._tell("not_committed", f"not settled: {error}", error)
         except KafkaError as error:
             if error.fatal or not error.retriable:
                 raise
-            log.warning("group %s: %s; trying again", self.group, error)
+            self._tell("retrying", f"{error}; trying again", error)
         return None
+
+    def _tell(self, event: str, text: str, error: KafkaError) -> None:
+        if self._seldom.may(text):
+            tell(log, event, "group %s: %s", self.group, text, group=self.group, error=error_name(error))

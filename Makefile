@@ -10,7 +10,7 @@ STAMP := .venv/installed
 export RDKNOTIFY_CACHE ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-fast test-pythons test-oslo check bench bench-quick bench-micro bench-docs bench-oslo chaos endurance stress rolling threads reliability-docs asan valgrind tsan fuzz lock audit wheel wheels wheels-test wheels-docs clean
+.PHONY: help build demo test test-fast test-pythons test-oslo check bench bench-quick bench-micro bench-docs bench-oslo docs chaos endurance stress rolling threads reliability-docs asan valgrind tsan fuzz lock audit wheel wheels wheels-test wheels-docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -79,6 +79,10 @@ bench-docs: build ## docs/benchmarks.md and docs/scaling.md from the newest resu
 
 bench-oslo: build ## oslo.messaging with its own Kafka driver and with ours; KAFKA=host:port on that broker
 	@$(BIN)/python -m benchmarks.oslo $(if $(KAFKA),--kafka $(KAFKA))
+
+docs: build ## the manual as a site in build/site, which needs no network to be read; warnings are errors
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build --strict
+	@echo "build/site/index.html"
 
 chaos: build ## random faults against every client for 20 minutes, judged; SECONDS=180 SEED=7 REPLAY=chaos.json
 	@$(BIN)/python -m reliability chaos --seconds $(or $(SECONDS),1200) --seed $(or $(SEED),1) $(if $(REPLAY),--replay $(REPLAY))

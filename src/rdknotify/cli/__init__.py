@@ -25,7 +25,7 @@ from rdknotify.errors import RdNotifyError
 
 __all__ = ["commands", "main"]
 
-COMMANDS = ("send", "doctor", "demo", "version")
+COMMANDS = ("send", "persist", "doctor", "demo", "version")
 
 
 class _Commands(click.Group):

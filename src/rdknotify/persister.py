@@ -141,6 +141,8 @@ class Persister(Service):
         self._storing: Storing | None = None
         self._held: dict[tuple[str, int], int | None] = {}
         """What the database holds of each partition that is ours, as far as we know."""
+        self._stored: dict[TopicPartition, int] = {}
+        """The same of all that have ever been ours: where we stopped."""
         self._unrestored: set[TopicPartition] = set()
         """Assigned while the database failed: nothing of these may be stored before their offsets are known."""
         self._unchecked: set[tuple[str, int]] = set()
@@ -163,6 +165,19 @@ class Persister(Service):
     def partitions(self) -> frozenset[TopicPartition]:
         """The partitions that this member stores now; from any thread."""
         return frozenset(TopicPartition(*partition) for partition in tuple(self._held))
+
+    @property
+    def stored(self) -> dict[TopicPartition, int]:
+        """The next offset that the database holds of each partition that is or was ours; from any thread."""
+        return dict(self._stored)
+
+    def lag(self, timeout: float = 5.0) -> dict[TopicPartition, int]:
+        """As :meth:`Consumer.lag <rdknotify.Consumer.lag>`, of our partitions; empty unless running. From any thread.
+
+        What is in hand and not stored yet is not in it.
+        """
+        consumer = self._consumer
+        return consumer.lag(timeout) if consumer is not None and not consumer.closed else {}
 
     # -- one life, in the working thread ---------------------------------------------------------------------
 
@@ -257,7 +272,7 @@ class Persister(Service):
                     "%s-%d begins at offset %d, not at %d which the database holds: what was between is no longer on "
                     "the log (or was never a record)"
                 )
-                where = {"group": self.group, "topic": topic, "partition": partition, "offset": offset}
+                where: dict[str, Any] = {"group": self.group, "topic": topic, "partition": partition, "offset": offset}
                 tell(log, "records_missing", text, topic, partition, offset, held, **where)
             elif offset < held:
                 raise _made_anew(topic, partition, offset, held)
@@ -309,6 +324,7 @@ class Persister(Service):
         for partition in partitions:
             self._held[partition] = held.get(partition)
             self._reached[partition] = held.get(partition, 0)
+        self._stored.update(held)
         begin = {partition: held[partition] for partition in partitions if partition in held}
         self._unchecked.update(begin)
         if self._start == "earliest":
@@ -438,6 +454,7 @@ class Persister(Service):
             raise
         kept = [position for key, position in storing.hand.positions.items() if key not in storing.gone]
         self._held.update((position[:2], position[2]) for position in kept)
+        self._stored.update((TopicPartition(*position[:2]), position[2]) for position in kept)
         self._commit(kept)
 
     def _take_back(self, storing: Storing) -> None:

@@ -132,8 +132,8 @@ wheels: build ## wheels for every Linux into dist/, checked, with checksums, SBO
 wheels-check: build ## looks into each wheel of dist/, and builds it again elsewhere: the same bytes
 	@$(BIN)/python -m wheels check --again
 
-wheels-test: build ## installs each wheel of dist/ into an empty environment of its Python and runs tests there
-	@$(BIN)/python -m wheels test
+wheels-test: build ## installs each wheel of dist/ into an empty environment of its Python and runs tests there; ONLY='cp311-*' ON=3.12
+	@$(BIN)/python -m wheels test $(if $(ONLY),--only '$(ONLY)') $(if $(ON),--python $(ON))
 
 wheels-docs: build ## docs/platforms.md from what was built and what was run
 	@$(BIN)/python -m wheels page

@@ -10,22 +10,12 @@ import click
 from rdknotify.errors import RdNotifyError
 from vendor.recipe import BuildError
 from wheels import bare, inspection, listing, making, page, trial
+from wheels.commands import heed_sigterm
 from wheels.extension import ROOT
-from wheels.targets import VARIANTS, Variant, select
+from wheels.patterns import only
+from wheels.targets import VARIANTS, Variant
 
 DIST = ROOT / "dist"
-
-
-class Patterns(click.ParamType["list[Variant]"]):
-    """Names of wheels, as a shell would match them."""
-
-    name = "patterns"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> list[Variant]:
-        try:
-            return select(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.group()
@@ -34,7 +24,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--only", type=Patterns(), help="Wheels, with commas, as 'cp312-*,*-musllinux*'; otherwise all.")
+@only
 @click.option("--dist", type=click.Path(path_type=Path, file_okay=False), default=DIST, show_default="dist")
 def build(only: list[Variant] | None, dist: Path) -> None:
     """Build wheels; what is wrong with one ends it, and nothing is left in the folder."""
@@ -71,6 +61,7 @@ main.add_command(page.command)
 main.add_command(trial.command)
 
 if __name__ == "__main__":
+    heed_sigterm()
     try:
         main()
     except (BuildError, RdNotifyError) as error:

@@ -1,4 +1,4 @@
-"""Running compilers and the like so that Ctrl-C ends them, with all that they have started."""
+"""Running compilers and the like so that Ctrl-C, or SIGTERM, ends them, with all that they have started."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from vendor.recipe import BuildError
 
-__all__ = ["Stopped", "run", "stopped"]
+__all__ = ["Stopped", "heed_sigterm", "run", "stopped"]
 
 TIMEOUT = 1800.0
 """Seconds for one command; the longest compiles all static parts of a target."""
@@ -62,6 +63,11 @@ def run(command: list[str], *, cwd: Path | None = None, env: dict[str, str] | No
         reason = "\n".join((told or output).strip().splitlines()[-15:]) or f"exit status {process.returncode}"
         raise BuildError(f"{shlex.join(command[:6])} ... failed:\n{reason}")
     return output
+
+
+def heed_sigterm() -> None:
+    """SIGTERM ends this process as Ctrl-C does, so that nothing it started is left; with exit status 143."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 @contextmanager

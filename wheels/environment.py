@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from packaging.requirements import Requirement
 from vendor.recipe import BuildError
 from wheels.commands import run
 from wheels.extension import ROOT
+from wheels.targets import Python, Target
 
-__all__ = ["Environment"]
+__all__ = ["Environment", "installable"]
 
 TOOLS = ("hypothesis", "pytest", "pytest-timeout")
 CONFLUENT = "confluent-kafka"
@@ -33,10 +35,18 @@ _STAGED = (
 _OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTEST_ADDOPTS")
 
 
-class Environment:
-    """``folder`` will hold it; ``interpreter`` is a command as :func:`wheels.pythons.interpreter` gives it."""
+PATIENCE = 6
+"""How many times as long the tests wait where the processor is emulated, or others come first."""
 
-    def __init__(self, interpreter: list[str], folder: Path) -> None:
+
+class Environment:
+    """``folder`` will hold it; ``interpreter`` is a command as :func:`wheels.pythons.interpreter` gives it.
+
+    ``slow``: by an emulated processor, or behind others.
+    """
+
+    def __init__(self, interpreter: list[str], folder: Path, *, slow: bool = False) -> None:
+        self.slow = slow
         self.python = folder / "env" / "bin" / "python"
         self.work = folder / "work"
         run([*interpreter, "-m", "venv", "--without-pip", str(folder / "env")], env=self.variables)
@@ -53,7 +63,8 @@ class Environment:
 
     @property
     def variables(self) -> dict[str, str]:
-        return {name: value for name, value in os.environ.items() if name not in _OURS}
+        kept = {name: value for name, value in os.environ.items() if name not in _OURS}
+        return kept | ({"RDKNOTIFY_TEST_PATIENCE": str(PATIENCE)} if self.slow else {})
 
     def fetch(self, *requirements: str) -> None:
         """Install wheels from the index that this machine uses. Raises BuildError where there is none for this Python.
@@ -89,6 +100,21 @@ class Environment:
         if not Path(told["core"]).resolve().is_relative_to(self.python.parents[1].resolve()):
             raise BuildError(f"not the wheel's core is imported but {told['core']}")
         return told
+
+
+def installable(wheel: Path, python: Python, target: Target) -> None:
+    """Raises BuildError where pip, with its own index, could not install the wheel with its command line there.
+
+    For what cannot be run on this machine: pip judges tags and requirements, and installs nothing.
+    """
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--dry-run"]
+    words = ["--only-binary=:all:", "--implementation=cp", f"--python-version={python.version.removesuffix('t')}"]
+    # On a system of today; the wheel itself is content with less.
+    words += [f"--platform={name}" for name in (target.name, target.name.replace("manylinux2014", "manylinux_2_28"))]
+    if python.free_threaded:
+        words.append(f"--abi=cp{python.version.replace('.', '')}")
+    with tempfile.TemporaryDirectory() as nowhere:
+        run([*pip, f"--target={nowhere}", *words, f"{wheel.resolve()}[cli]"])
 
 
 def _pinned(name: str) -> str:

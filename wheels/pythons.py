@@ -19,7 +19,7 @@ from vendor.recipe import BuildError
 from wheels import compiled, roots
 from wheels.commands import run
 
-__all__ = ["OLD_GLIBC", "VERSIONS", "headers", "interpreter", "why_not"]
+__all__ = ["LACKING", "OLD_GLIBC", "VERSIONS", "headers", "interpreter", "why_not"]
 
 PINS: dict[str, Any] = json.loads(Path(__file__).with_name("pythons.json").read_text())
 VERSIONS: tuple[str, ...] = (*PINS["maven"], *(f"{version}t" for version in PINS["free-threaded"]))
@@ -27,6 +27,9 @@ VERSIONS: tuple[str, ...] = (*PINS["maven"], *(f"{version}t" for version in PINS
 
 OLD_GLIBC = "oldest glibc"
 """What :func:`interpreter` takes in place of a target for x86-64 with the glibc of :mod:`wheels.roots`."""
+
+LACKING = {"3.13t": "msgspec has no release for it, so pip cannot install rdknotify; the core alone is tried"}
+"""Pythons for which there is not all that rdknotify requires, and what of that."""
 
 _CLASSIFIERS = {"x86_64": "linux-x86_64", "aarch64": "linux-arm64"}
 _LIBRARIES = ("pthread.so.0", "dl.so.2", "m.so.6", "rt.so.1", "util.so.1", "gcc_s.so.1", "sqlite3.so.0", "lzma.so.5")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import sys
 import tempfile
@@ -19,12 +20,13 @@ import click
 
 from rdknotify.testing import LocalKafka, LocalKafkaError
 from vendor.recipe import BuildError
-from wheels.environment import CONFLUENT, Environment
+from wheels.environment import CONFLUENT, PATIENCE, Environment, installable
 from wheels.extension import ROOT
 from wheels.inspection import Wheel
 from wheels.making import JOBS, each, say
-from wheels.pythons import OLD_GLIBC, VERSIONS, interpreter, why_not
-from wheels.targets import TARGETS
+from wheels.patterns import only
+from wheels.pythons import LACKING, OLD_GLIBC, VERSIONS, interpreter, why_not
+from wheels.targets import TARGETS, Python, Variant
 
 __all__ = ["RESULT", "Check", "NotRun", "Run", "command", "record", "recorded", "runs", "summary", "try_wheel"]
 
@@ -125,30 +127,37 @@ def runs(path: Path) -> list[Run]:
 def try_wheel(path: Path, run: Run, kafka: Kafka) -> None:
     """Do one of the runs of the wheel in ``path``; what is wrong stands in its checks."""
     if run.why_not:
+        with run.check("pip finds all that it needs"):
+            if lacking := LACKING.get(run.version):
+                raise NotRun(lacking)
+            installable(path, Python(run.version), Wheel(path).variant.target)
         return
+    slow = run.where.endswith("aarch64") or os.nice(0) > 0
     with tempfile.TemporaryDirectory(prefix="trial-") as scratch:
         folder = Path(scratch)
         with run.check("environment"):
             command = interpreter(run.version, run.where)
             assert command
-            environment = Environment(command, folder)
+            environment = Environment(command, folder, slow=slow)
         if run.failures:
             return
         with run.check("install"):
+            if lacking := LACKING.get(run.version):
+                raise NotRun(lacking)
             environment.fetch(*_requirements(path))
             environment.install(path, extra="[cli]")
-        if run.failures:
-            with run.check("install without all that it needs") as check:
-                lacking = [requirement for requirement in _requirements(path) if not environment.has(requirement)]
+        if run.version in LACKING:
+            with run.check("install of the core alone"):
                 environment.install(path, "--no-deps")
-                check.detail = f"without {', '.join(lacking)}"
+        if run.failures:
+            return
         with run.check("import") as check:
             told = environment.told()
             run.python, run.machine, run.libc, run.gil = (told[name] for name in ("python", "machine", "libc", "gil"))
             check.detail = ", ".join(f"{name} {version}" for name, version in told["parts"].items())
         steps: dict[str, Callable[[], str]] = {
-            "core": lambda: _core(environment, folder, run.where.endswith("aarch64")),
-            "demo": lambda: _demo(environment),
+            "core": lambda: _core(environment, folder),
+            "demo": lambda: _demo(environment, run.version),
             "TLS": lambda: _secure(environment, kafka),
             "beside confluent-kafka": lambda: _beside(environment, kafka),
         }
@@ -164,12 +173,12 @@ def _requirements(wheel: Path) -> list[str]:
     return [line.partition(";")[0] for line in needed if ";" not in line or re.search(r"extra == .cli.", line)]
 
 
-def _core(environment: Environment, folder: Path, emulated: bool) -> str:
-    """The tests of the core. An emulated processor misses deadlines: what fails there is tried once more, and named."""
+def _core(environment: Environment, folder: Path) -> str:
+    """The tests of the core. A slow environment misses deadlines: what fails there is tried once more, and named."""
     counts, failed = _pytest(environment, folder / "first.xml")
     if not failed:
         return counts
-    again = _pytest(environment, folder / "second.xml", "--last-failed")[1] if emulated else failed
+    again = _pytest(environment, folder / "second.xml", "--last-failed")[1] if environment.slow else failed
     if again:
         raise BuildError(f"{counts}: {'; '.join(again)}")
     return f"{counts} at first, but not once more: {'; '.join(failed)}"
@@ -178,9 +187,10 @@ def _core(environment: Environment, folder: Path, emulated: bool) -> str:
 def _pytest(environment: Environment, report: Path, *options: str) -> tuple[str, list[str]]:
     """What pytest counted, and what failed."""
     try:
-        environment.run(
-            "-m", "pytest", "-q", "--continue-on-collection-errors", *options, f"--junitxml={report}", "tests/core"
-        )
+        options = ("-q", "--continue-on-collection-errors", f"--junitxml={report}", *options)
+        if environment.slow:
+            options = (f"--timeout={120 * PATIENCE}", *options)
+        environment.run("-m", "pytest", *options, "tests/core")
         error = None
     except BuildError as raised:
         error = raised
@@ -202,7 +212,9 @@ def _reason(case: ElementTree.Element) -> str:
     return f"{case.get('name', '')}: {messages[0].partition(chr(10))[0][:200]}"
 
 
-def _demo(environment: Environment) -> str:
+def _demo(environment: Environment, version: str) -> str:
+    if version in LACKING:
+        raise NotRun(LACKING[version])
     try:
         environment.run("-c", "import sqlite3")
     except BuildError:
@@ -253,7 +265,8 @@ def summary(runs: list[Run]) -> str:
 
 def _sentence(run: Run) -> str:
     if run.why_not:
-        return f"CPython {run.version} not run: {run.why_not}"
+        found = "; pip finds all that it needs" if any(check.outcome == PASSED for check in run.checks) else ""
+        return f"CPython {run.version} not run: {run.why_not}{found}"
     done = [check for check in run.checks if check.outcome == PASSED and check.what not in ("environment", "import")]
     told = [f"{check.what} {check.detail}" if check.what == "core" else check.what for check in done]
     told += [f"{check.what} {check.outcome}" for check in run.checks if check.outcome != PASSED]
@@ -262,12 +275,14 @@ def _sentence(run: Run) -> str:
 
 @click.command("test")
 @click.argument("wheels", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@only
 @click.option("--python", type=click.Choice(VERSIONS), help="On this CPython only; otherwise on all that are here.")
-def command(wheels: tuple[Path, ...], python: str | None) -> None:
+def command(wheels: tuple[Path, ...], only: list[Variant] | None, python: str | None) -> None:
     """Install wheels into empty environments of their Pythons and run them. Exit status 1: something failed."""
     paths = list(wheels) or sorted((ROOT / "dist").glob("*.whl"))
+    paths = [path for path in paths if only is None or Wheel(path).variant in only]
     if not paths:
-        sys.exit("wheels: there are none in dist: make wheels")
+        sys.exit("wheels: there are none in dist, or none of these: make wheels")
     planned = [(path, run) for path in paths for run in runs(path) if python in (None, run.version)]
     results = {name: told for name, told in recorded().items() if name not in {path.name for path in paths}}
     recording = threading.Lock()

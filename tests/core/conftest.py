@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from support.processes import STRICT_PYTHON
+from support.waiting import PATIENCE
 from support.waiting import until as _wait
 
 from rdknotify import _rdknotify as core
@@ -178,7 +179,7 @@ def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(code: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         script = "from rdknotify import _rdknotify as core\n" + textwrap.dedent(code)
         return subprocess.run(
-            [*STRICT_PYTHON, "-c", script], capture_output=True, text=True, timeout=timeout, check=False
+            [*STRICT_PYTHON, "-c", script], capture_output=True, text=True, timeout=timeout * PATIENCE, check=False
         )
 
     return run

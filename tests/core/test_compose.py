@@ -14,6 +14,8 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+pytest.importorskip("msgspec", reason="no release for this Python, which therefore has the core only")
 from support.json_library import library  # noqa: F401 - a fixture for all of them
 
 from rdknotify import envelope

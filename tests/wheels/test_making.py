@@ -42,8 +42,9 @@ def test_a_wheel_that_does_not_exist_is_not_built(tmp_path: Path) -> None:
 WAITING = """
 import sys
 from vendor.recipe import BuildError
-from wheels.commands import run
+from wheels.commands import heed_sigterm, run
 from wheels.making import each
+heed_sigterm()
 def work(number):
     print("begun", flush=True)
     for attempt in range(9):
@@ -55,7 +56,8 @@ each(work, [1, 2, 3, 4, 5])
 """
 
 
-def test_ctrl_c_ends_all_that_runs() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_that_runs(number: signal.Signals) -> None:
     with subprocess.Popen([sys.executable, "-c", WAITING], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         begun: list[psutil.Process] = []
         try:
@@ -64,7 +66,7 @@ def test_ctrl_c_ends_all_that_runs() -> None:
                 time.sleep(0.05)
                 begun = psutil.Process(process.pid).children(recursive=True)
             assert len(begun) >= 2
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             assert process.wait(30) != 0
             _, left = psutil.wait_procs(begun, timeout=10)
             assert left == []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from rdknotify.testing import MockCluster
 from vendor.recipe import BuildError
-from wheels import pythons, trial
+from wheels import environment, pythons, trial
 from wheels.targets import TARGETS, VARIANTS
 
 PROGRAMS = Path(trial.__file__).parent / "programs"
@@ -52,6 +53,24 @@ def test_what_failed_and_what_was_not_run_are_told_apart() -> None:
     assert [check.outcome for check in run.checks] == [trial.PASSED, trial.PASSED, trial.NOT_RUN, trial.FAILED]
     assert [failure.partition("TLS: ")[2] for failure in run.failures] == ["no certificate"]
     assert trial.summary([run]) == "CPython 3.12, glibc 2.31: install, core 3 passed, demo not run, TLS failed"
+
+
+def test_a_python_that_lacks_a_requirement_is_told_and_is_no_failure() -> None:
+    version, reason = next(iter(pythons.LACKING.items()))
+    path = Path(f"rdknotify-0.1.0-cp313-cp313t-{TARGETS[1].name}.whl")
+    run = next(each for each in trial.runs(path) if each.version == version)
+    with ExitStack() as stack:
+        trial.try_wheel(path, run, trial.Kafka(stack))  # for this processor there is none to run
+    assert [(check.outcome, check.detail) for check in run.checks] == [(trial.NOT_RUN, reason)] and not run.failures
+    assert trial.summary([run]) == f"CPython {version} not run: {run.why_not}"
+
+
+def test_who_runs_behind_others_waits_longer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(environment.Environment, "fetch", lambda self, *requirements: None)
+    for slow in (False, True):
+        made = environment.Environment([sys.executable], tmp_path / str(slow), slow=slow)
+        program = "import sys; sys.path.insert(0, 'tests'); from support.waiting import PATIENCE; print(PATIENCE)"
+        assert float(made.run("-c", program)) == (environment.PATIENCE if slow else 1)
 
 
 def test_an_error_of_our_own_is_no_result() -> None:

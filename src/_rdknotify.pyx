@@ -22,7 +22,7 @@ cdef extern from *:
     const char *RDKNOTIFY_PARTS  # by vendor/extension.py
 
 __all__ = [
-    "Batch", "Client", "Consumer", "Delivery", "MockCluster", "Producer", "Record", "ShareConsumer",
+    "Admin", "Batch", "Client", "Consumer", "Delivery", "MockCluster", "Producer", "Record", "ShareConsumer",
     "compose", "features", "kafka_error", "live_handles", "murmur2", "parts", "version", "wait_events",
 ]
 
@@ -38,6 +38,7 @@ include "core/partition.pxi"
 include "core/producer.pxi"
 include "core/consumer.pxi"
 include "core/share.pxi"
+include "core/admin.pxi"
 include "core/mock.pxi"
 
 

@@ -6,7 +6,7 @@ Deliberately absent: the callback-style delivery hooks (we take events), the leg
 mode, the acknowledgement callback (``commit_sync`` answers), and their own destructor (the client's does).
 """
 
-from libc.stdint cimport int16_t, int32_t, int64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint16_t
 from libc.stdio cimport FILE
 
 
@@ -130,6 +130,7 @@ cdef extern from "rdkafka.h" nogil:
     int64_t rd_kafka_message_timestamp(const rd_kafka_message_t *rkmessage, rd_kafka_timestamp_type_t *tstype)
     rd_kafka_resp_err_t rd_kafka_message_headers(const rd_kafka_message_t *rkmessage, rd_kafka_headers_t **hdrsp)
     rd_kafka_msg_status_t rd_kafka_message_status(const rd_kafka_message_t *rkmessage)
+    int64_t rd_kafka_message_latency(const rd_kafka_message_t *rkmessage)
     int32_t rd_kafka_message_leader_epoch(const rd_kafka_message_t *rkmessage)
     int16_t rd_kafka_message_delivery_count(const rd_kafka_message_t *rkmessage)
 
@@ -182,9 +183,12 @@ cdef extern from "rdkafka.h" nogil:
     rd_kafka_topic_t *rd_kafka_topic_new(rd_kafka_t *rk, const char *topic, rd_kafka_topic_conf_t *conf)
     void rd_kafka_topic_destroy(rd_kafka_topic_t *rkt)
     const char *rd_kafka_topic_name(const rd_kafka_topic_t *rkt)
+    void *rd_kafka_topic_opaque(const rd_kafka_topic_t *rkt)
     int RD_KAFKA_PARTITION_UA
     rd_kafka_resp_err_t rd_kafka_pause_partitions(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *partitions)
     rd_kafka_resp_err_t rd_kafka_resume_partitions(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *partitions)
+    rd_kafka_resp_err_t rd_kafka_get_watermark_offsets(
+        rd_kafka_t *rk, const char *topic, int32_t partition, int64_t *low, int64_t *high)
     rd_kafka_resp_err_t rd_kafka_query_watermark_offsets(
         rd_kafka_t *rk, const char *topic, int32_t partition, int64_t *low, int64_t *high, int timeout_ms)
     rd_kafka_resp_err_t rd_kafka_offsets_for_times(
@@ -315,8 +319,17 @@ cdef extern from "rdkafka.h" nogil:
     ctypedef enum rd_kafka_admin_op_t:
         RD_KAFKA_ADMIN_OP_CREATETOPICS
         RD_KAFKA_ADMIN_OP_DELETETOPICS
+        RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS
+        RD_KAFKA_ADMIN_OP_DELETERECORDS
+        RD_KAFKA_ADMIN_OP_DELETEGROUPS
+        RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPS
+        RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS
+        RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS
+        RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS
         RD_KAFKA_ADMIN_OP_INCREMENTALALTERCONFIGS
         RD_KAFKA_ADMIN_OP_DESCRIBETOPICS
+        RD_KAFKA_ADMIN_OP_DESCRIBECLUSTER
+        RD_KAFKA_ADMIN_OP_LISTOFFSETS
 
     rd_kafka_resp_err_t rd_kafka_topic_result_error(const rd_kafka_topic_result_t *topicres)
     const char *rd_kafka_topic_result_error_string(const rd_kafka_topic_result_t *topicres)
@@ -368,6 +381,7 @@ cdef extern from "rdkafka.h" nogil:
     ctypedef struct rd_kafka_IncrementalAlterConfigs_result_t
 
     ctypedef enum rd_kafka_ResourceType_t:
+        RD_KAFKA_RESOURCE_TOPIC
         RD_KAFKA_RESOURCE_GROUP
 
     ctypedef enum rd_kafka_AlterConfigOpType_t:
@@ -386,6 +400,166 @@ cdef extern from "rdkafka.h" nogil:
         rd_kafka_event_t *rkev)
     const rd_kafka_ConfigResource_t **rd_kafka_IncrementalAlterConfigs_result_resources(
         const rd_kafka_IncrementalAlterConfigs_result_t *result, size_t *cntp)
+
+    ctypedef struct rd_kafka_Node_t
+    ctypedef struct rd_kafka_TopicPartitionInfo_t
+    ctypedef struct rd_kafka_DescribeCluster_result_t
+
+    int rd_kafka_Node_id(const rd_kafka_Node_t *node)
+    const char *rd_kafka_Node_host(const rd_kafka_Node_t *node)
+    uint16_t rd_kafka_Node_port(const rd_kafka_Node_t *node)
+    const rd_kafka_error_t *rd_kafka_TopicDescription_error(const rd_kafka_TopicDescription_t *topicdesc)
+    int rd_kafka_TopicDescription_is_internal(const rd_kafka_TopicDescription_t *topicdesc)
+    const rd_kafka_TopicPartitionInfo_t **rd_kafka_TopicDescription_partitions(
+        const rd_kafka_TopicDescription_t *topicdesc, size_t *cntp)
+    int rd_kafka_TopicPartitionInfo_partition(const rd_kafka_TopicPartitionInfo_t *partition)
+    const rd_kafka_Node_t *rd_kafka_TopicPartitionInfo_leader(const rd_kafka_TopicPartitionInfo_t *partition)
+    const rd_kafka_Node_t **rd_kafka_TopicPartitionInfo_isr(
+        const rd_kafka_TopicPartitionInfo_t *partition, size_t *cntp)
+    const rd_kafka_Node_t **rd_kafka_TopicPartitionInfo_replicas(
+        const rd_kafka_TopicPartitionInfo_t *partition, size_t *cntp)
+    void rd_kafka_DescribeCluster(
+        rd_kafka_t *rk, const rd_kafka_AdminOptions_t *options, rd_kafka_queue_t *rkqu)
+    const rd_kafka_DescribeCluster_result_t *rd_kafka_event_DescribeCluster_result(rd_kafka_event_t *rkev)
+    const rd_kafka_Node_t **rd_kafka_DescribeCluster_result_nodes(
+        const rd_kafka_DescribeCluster_result_t *result, size_t *cntp)
+    const rd_kafka_Node_t *rd_kafka_DescribeCluster_result_controller(const rd_kafka_DescribeCluster_result_t *result)
+    const char *rd_kafka_DescribeCluster_result_cluster_id(const rd_kafka_DescribeCluster_result_t *result)
+
+    ctypedef struct rd_kafka_ConfigEntry_t
+    ctypedef struct rd_kafka_DescribeConfigs_result_t
+
+    const char *rd_kafka_ConfigEntry_name(const rd_kafka_ConfigEntry_t *entry)
+    const char *rd_kafka_ConfigEntry_value(const rd_kafka_ConfigEntry_t *entry)
+    int rd_kafka_ConfigEntry_is_default(const rd_kafka_ConfigEntry_t *entry)
+    int rd_kafka_ConfigEntry_is_sensitive(const rd_kafka_ConfigEntry_t *entry)
+    const char *rd_kafka_ConfigResource_name(const rd_kafka_ConfigResource_t *config)
+    const rd_kafka_ConfigEntry_t **rd_kafka_ConfigResource_configs(
+        const rd_kafka_ConfigResource_t *config, size_t *cntp)
+    void rd_kafka_DescribeConfigs(
+        rd_kafka_t *rk, rd_kafka_ConfigResource_t **configs, size_t config_cnt,
+        const rd_kafka_AdminOptions_t *options, rd_kafka_queue_t *rkqu)
+    const rd_kafka_DescribeConfigs_result_t *rd_kafka_event_DescribeConfigs_result(rd_kafka_event_t *rkev)
+    const rd_kafka_ConfigResource_t **rd_kafka_DescribeConfigs_result_resources(
+        const rd_kafka_DescribeConfigs_result_t *result, size_t *cntp)
+
+    ctypedef struct rd_kafka_DeleteRecords_t
+    ctypedef struct rd_kafka_DeleteRecords_result_t
+
+    rd_kafka_DeleteRecords_t *rd_kafka_DeleteRecords_new(const rd_kafka_topic_partition_list_t *before_offsets)
+    void rd_kafka_DeleteRecords_destroy(rd_kafka_DeleteRecords_t *del_records)
+    void rd_kafka_DeleteRecords(
+        rd_kafka_t *rk, rd_kafka_DeleteRecords_t **del_records, size_t del_record_cnt,
+        const rd_kafka_AdminOptions_t *options, rd_kafka_queue_t *rkqu)
+    const rd_kafka_DeleteRecords_result_t *rd_kafka_event_DeleteRecords_result(rd_kafka_event_t *rkev)
+    const rd_kafka_topic_partition_list_t *rd_kafka_DeleteRecords_result_offsets(
+        const rd_kafka_DeleteRecords_result_t *result)
+
+    ctypedef struct rd_kafka_ListOffsets_result_t
+    ctypedef struct rd_kafka_ListOffsetsResultInfo_t
+
+    void rd_kafka_ListOffsets(
+        rd_kafka_t *rk, rd_kafka_topic_partition_list_t *topic_partitions,
+        const rd_kafka_AdminOptions_t *options, rd_kafka_queue_t *rkqu)
+    const rd_kafka_ListOffsets_result_t *rd_kafka_event_ListOffsets_result(rd_kafka_event_t *rkev)
+    const rd_kafka_ListOffsetsResultInfo_t **rd_kafka_ListOffsets_result_infos(
+        const rd_kafka_ListOffsets_result_t *result, size_t *cntp)
+    const rd_kafka_topic_partition_t *rd_kafka_ListOffsetsResultInfo_topic_partition(
+        const rd_kafka_ListOffsetsResultInfo_t *result_info)
+
+    ctypedef struct rd_kafka_group_result_t
+    ctypedef struct rd_kafka_ConsumerGroupListing_t
+    ctypedef struct rd_kafka_ListConsumerGroups_result_t
+    ctypedef struct rd_kafka_ConsumerGroupDescription_t
+    ctypedef struct rd_kafka_MemberDescription_t
+    ctypedef struct rd_kafka_MemberAssignment_t
+    ctypedef struct rd_kafka_DescribeConsumerGroups_result_t
+    ctypedef struct rd_kafka_DeleteGroup_t
+    ctypedef struct rd_kafka_DeleteGroups_result_t
+    ctypedef struct rd_kafka_ListConsumerGroupOffsets_t
+    ctypedef struct rd_kafka_ListConsumerGroupOffsets_result_t
+    ctypedef struct rd_kafka_AlterConsumerGroupOffsets_t
+    ctypedef struct rd_kafka_AlterConsumerGroupOffsets_result_t
+
+    ctypedef enum rd_kafka_consumer_group_state_t:
+        RD_KAFKA_CONSUMER_GROUP_STATE_UNKNOWN
+
+    ctypedef enum rd_kafka_consumer_group_type_t:
+        RD_KAFKA_CONSUMER_GROUP_TYPE_UNKNOWN
+
+    const char *rd_kafka_consumer_group_state_name(rd_kafka_consumer_group_state_t state)
+    const char *rd_kafka_consumer_group_type_name(rd_kafka_consumer_group_type_t type)
+    const char *rd_kafka_group_result_name(const rd_kafka_group_result_t *groupres)
+    const rd_kafka_error_t *rd_kafka_group_result_error(const rd_kafka_group_result_t *groupres)
+    const rd_kafka_topic_partition_list_t *rd_kafka_group_result_partitions(const rd_kafka_group_result_t *groupres)
+    void rd_kafka_ListConsumerGroups(
+        rd_kafka_t *rk, const rd_kafka_AdminOptions_t *options, rd_kafka_queue_t *rkqu)
+    const rd_kafka_ListConsumerGroups_result_t *rd_kafka_event_ListConsumerGroups_result(rd_kafka_event_t *rkev)
+    const rd_kafka_ConsumerGroupListing_t **rd_kafka_ListConsumerGroups_result_valid(
+        const rd_kafka_ListConsumerGroups_result_t *result, size_t *cntp)
+    const rd_kafka_error_t **rd_kafka_ListConsumerGroups_result_errors(
+        const rd_kafka_ListConsumerGroups_result_t *result, size_t *cntp)
+    const char *rd_kafka_ConsumerGroupListing_group_id(const rd_kafka_ConsumerGroupListing_t *grplist)
+    rd_kafka_consumer_group_state_t rd_kafka_ConsumerGroupListing_state(
+        const rd_kafka_ConsumerGroupListing_t *grplist)
+    rd_kafka_consumer_group_type_t rd_kafka_ConsumerGroupListing_type(const rd_kafka_ConsumerGroupListing_t *grplist)
+    void rd_kafka_DescribeConsumerGroups(
+        rd_kafka_t *rk, const char **groups, size_t groups_cnt, const rd_kafka_AdminOptions_t *options,
+        rd_kafka_queue_t *rkqu)
+    const rd_kafka_DescribeConsumerGroups_result_t *rd_kafka_event_DescribeConsumerGroups_result(
+        rd_kafka_event_t *rkev)
+    const rd_kafka_ConsumerGroupDescription_t **rd_kafka_DescribeConsumerGroups_result_groups(
+        const rd_kafka_DescribeConsumerGroups_result_t *result, size_t *cntp)
+    const char *rd_kafka_ConsumerGroupDescription_group_id(const rd_kafka_ConsumerGroupDescription_t *grpdesc)
+    const rd_kafka_error_t *rd_kafka_ConsumerGroupDescription_error(
+        const rd_kafka_ConsumerGroupDescription_t *grpdesc)
+    const char *rd_kafka_ConsumerGroupDescription_partition_assignor(
+        const rd_kafka_ConsumerGroupDescription_t *grpdesc)
+    rd_kafka_consumer_group_state_t rd_kafka_ConsumerGroupDescription_state(
+        const rd_kafka_ConsumerGroupDescription_t *grpdesc)
+    rd_kafka_consumer_group_type_t rd_kafka_ConsumerGroupDescription_type(
+        const rd_kafka_ConsumerGroupDescription_t *grpdesc)
+    const rd_kafka_Node_t *rd_kafka_ConsumerGroupDescription_coordinator(
+        const rd_kafka_ConsumerGroupDescription_t *grpdesc)
+    size_t rd_kafka_ConsumerGroupDescription_member_count(const rd_kafka_ConsumerGroupDescription_t *grpdesc)
+    const rd_kafka_MemberDescription_t *rd_kafka_ConsumerGroupDescription_member(
+        const rd_kafka_ConsumerGroupDescription_t *grpdesc, size_t idx)
+    const char *rd_kafka_MemberDescription_client_id(const rd_kafka_MemberDescription_t *member)
+    const char *rd_kafka_MemberDescription_group_instance_id(const rd_kafka_MemberDescription_t *member)
+    const char *rd_kafka_MemberDescription_consumer_id(const rd_kafka_MemberDescription_t *member)
+    const char *rd_kafka_MemberDescription_host(const rd_kafka_MemberDescription_t *member)
+    const rd_kafka_MemberAssignment_t *rd_kafka_MemberDescription_assignment(
+        const rd_kafka_MemberDescription_t *member)
+    const rd_kafka_topic_partition_list_t *rd_kafka_MemberAssignment_partitions(
+        const rd_kafka_MemberAssignment_t *assignment)
+    rd_kafka_DeleteGroup_t *rd_kafka_DeleteGroup_new(const char *group)
+    void rd_kafka_DeleteGroup_destroy(rd_kafka_DeleteGroup_t *del_group)
+    void rd_kafka_DeleteGroups(
+        rd_kafka_t *rk, rd_kafka_DeleteGroup_t **del_groups, size_t del_group_cnt,
+        const rd_kafka_AdminOptions_t *options, rd_kafka_queue_t *rkqu)
+    const rd_kafka_DeleteGroups_result_t *rd_kafka_event_DeleteGroups_result(rd_kafka_event_t *rkev)
+    const rd_kafka_group_result_t **rd_kafka_DeleteGroups_result_groups(
+        const rd_kafka_DeleteGroups_result_t *result, size_t *cntp)
+    rd_kafka_ListConsumerGroupOffsets_t *rd_kafka_ListConsumerGroupOffsets_new(
+        const char *group_id, const rd_kafka_topic_partition_list_t *partitions)
+    void rd_kafka_ListConsumerGroupOffsets_destroy(rd_kafka_ListConsumerGroupOffsets_t *list_grpoffsets)
+    void rd_kafka_ListConsumerGroupOffsets(
+        rd_kafka_t *rk, rd_kafka_ListConsumerGroupOffsets_t **list_grpoffsets, size_t list_grpoffsets_cnt,
+        const rd_kafka_AdminOptions_t *options, rd_kafka_queue_t *rkqu)
+    const rd_kafka_ListConsumerGroupOffsets_result_t *rd_kafka_event_ListConsumerGroupOffsets_result(
+        rd_kafka_event_t *rkev)
+    const rd_kafka_group_result_t **rd_kafka_ListConsumerGroupOffsets_result_groups(
+        const rd_kafka_ListConsumerGroupOffsets_result_t *result, size_t *cntp)
+    rd_kafka_AlterConsumerGroupOffsets_t *rd_kafka_AlterConsumerGroupOffsets_new(
+        const char *group_id, const rd_kafka_topic_partition_list_t *partitions)
+    void rd_kafka_AlterConsumerGroupOffsets_destroy(rd_kafka_AlterConsumerGroupOffsets_t *alter_grpoffsets)
+    void rd_kafka_AlterConsumerGroupOffsets(
+        rd_kafka_t *rk, rd_kafka_AlterConsumerGroupOffsets_t **alter_grpoffsets, size_t alter_grpoffsets_cnt,
+        const rd_kafka_AdminOptions_t *options, rd_kafka_queue_t *rkqu)
+    const rd_kafka_AlterConsumerGroupOffsets_result_t *rd_kafka_event_AlterConsumerGroupOffsets_result(
+        rd_kafka_event_t *rkev)
+    const rd_kafka_group_result_t **rd_kafka_AlterConsumerGroupOffsets_result_groups(
+        const rd_kafka_AlterConsumerGroupOffsets_result_t *result, size_t *cntp)
 
     # ---- errors that the last call of this thread left
     rd_kafka_resp_err_t rd_kafka_last_error()

@@ -1,5 +1,6 @@
 """The part of a handle that producers and consumers share: open, closed or forked; events; metadata; topics."""
 
+cimport cython
 cimport librdkafka as rdk
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stddef cimport size_t
@@ -338,49 +339,88 @@ cdef bint _has(rdk.rd_kafka_conf_t *conf, const char *name, const char *value):
     return rdk.rd_kafka_conf_get(conf, name, got, &size) == rdk.RD_KAFKA_CONF_OK and strcmp(got, value) == 0
 
 
+@cython.final
+cdef class _Request:
+    """One administrator's request: :func:`_request` makes it, and dropping it frees what belongs to it."""
+
+    cdef Client client               # keeps h alive
+    cdef Handle *h                   # in which it counts as a user
+    cdef int generation
+    cdef rdk.rd_kafka_queue_t *queue  # owned
+    cdef rdk.rd_kafka_AdminOptions_t *options  # owned
+    cdef rdk.rd_kafka_event_t *event  # owned; the answer
+
+    cdef rdk.rd_kafka_event_t *answer(self) except NULL:
+        """Wait for the answer, which lives as long as the request. Raises what concerns all of it."""
+        self.event = _await_event(self.client, self.queue, INT64_MAX)
+        _check_answer(self.event)
+        return self.event
+
+    def __dealloc__(self):
+        if self.h == NULL or self.generation != g_generation:
+            return
+        if self.event != NULL:
+            rdk.rd_kafka_event_destroy(self.event)
+        if self.options != NULL:
+            rdk.rd_kafka_AdminOptions_destroy(self.options)
+        rdk.rd_kafka_queue_destroy(self.queue)
+        rdn_add(&self.h.users, -1)
+
+
+cdef _Request _request(Client client, rdk.rd_kafka_admin_op_t kind, timeout):
+    """A request to fill in and send; librdkafka answers it within the timeout, if only with that."""
+    cdef int64_t deadline = _deadline(timeout)
+    cdef Handle *h = client._open()
+    cdef char errstr[512]
+    cdef _Request request = _Request.__new__(_Request)
+    cdef int milliseconds = _milliseconds(deadline, 3_600_000_000)
+    request.client = client
+    request.generation = g_generation
+    request.queue = rdk.rd_kafka_queue_new(h.rk)
+    request.options = rdk.rd_kafka_AdminOptions_new(h.rk, kind)
+    rdn_add(&h.users, 1)
+    request.h = h
+    _check(rdk.rd_kafka_AdminOptions_set_request_timeout(request.options, milliseconds, errstr, sizeof(errstr)))
+    if kind in (
+        rdk.RD_KAFKA_ADMIN_OP_CREATETOPICS, rdk.RD_KAFKA_ADMIN_OP_DELETETOPICS, rdk.RD_KAFKA_ADMIN_OP_DELETERECORDS
+    ):
+        _check(rdk.rd_kafka_AdminOptions_set_operation_timeout(request.options, milliseconds, errstr, sizeof(errstr)))
+    return request
+
+
 cdef list _administer(Client client, list topics, bint create, timeout):
     """One CreateTopics or DeleteTopics request; None or a KafkaError for each topic."""
-    cdef Handle *h = client._open()
-    cdef int64_t deadline = _deadline(timeout)
+    cdef _Request request = _request(
+        client, rdk.RD_KAFKA_ADMIN_OP_CREATETOPICS if create else rdk.RD_KAFKA_ADMIN_OP_DELETETOPICS, timeout)
     cdef char errstr[512]
     cdef size_t i = 0, n = len(topics), count = 0
-    cdef rdk.rd_kafka_queue_t *queue = NULL
-    cdef rdk.rd_kafka_AdminOptions_t *options = NULL
-    cdef rdk.rd_kafka_event_t *event = NULL
     cdef const rdk.rd_kafka_topic_result_t **results
-    cdef void **requests = <void **> calloc(n + 1, sizeof(void *))
-    rdn_add(&h.users, 1)
+    cdef void **asked = <void **> calloc(n + 1, sizeof(void *))
+    if asked == NULL:
+        raise MemoryError
     try:
         for entry in topics:
             name = entry[0].encode()
             if create:
-                requests[i] = rdk.rd_kafka_NewTopic_new(name, entry[1], entry[2], errstr, sizeof(errstr))
-                if requests[i] == NULL:
+                asked[i] = rdk.rd_kafka_NewTopic_new(name, entry[1], entry[2], errstr, sizeof(errstr))
+                if asked[i] == NULL:
                     raise ConfigError(f"topic {entry[0]!r}: {_text(errstr)}")
                 i += 1
                 for key, value in entry[3].items():
                     _check(rdk.rd_kafka_NewTopic_set_config(
-                        <rdk.rd_kafka_NewTopic_t *> requests[i - 1], key.encode(), str(value).encode()))
+                        <rdk.rd_kafka_NewTopic_t *> asked[i - 1], key.encode(), str(value).encode()))
             else:
-                requests[i] = rdk.rd_kafka_DeleteTopic_new(name)
+                asked[i] = rdk.rd_kafka_DeleteTopic_new(name)
                 i += 1
-        queue = rdk.rd_kafka_queue_new(h.rk)
-        options = rdk.rd_kafka_AdminOptions_new(
-            h.rk, rdk.RD_KAFKA_ADMIN_OP_CREATETOPICS if create else rdk.RD_KAFKA_ADMIN_OP_DELETETOPICS)
-        _check(rdk.rd_kafka_AdminOptions_set_request_timeout(
-            options, _milliseconds(deadline, 3_600_000_000), errstr, sizeof(errstr)))
-        _check(rdk.rd_kafka_AdminOptions_set_operation_timeout(
-            options, _milliseconds(deadline, 3_600_000_000), errstr, sizeof(errstr)))
         if create:
-            rdk.rd_kafka_CreateTopics(h.rk, <rdk.rd_kafka_NewTopic_t **> requests, n, options, queue)
+            rdk.rd_kafka_CreateTopics(request.h.rk, <rdk.rd_kafka_NewTopic_t **> asked, n, request.options, request.queue)
+            results = rdk.rd_kafka_CreateTopics_result_topics(
+                rdk.rd_kafka_event_CreateTopics_result(request.answer()), &count)
         else:
-            rdk.rd_kafka_DeleteTopics(h.rk, <rdk.rd_kafka_DeleteTopic_t **> requests, n, options, queue)
-        event = _await_event(client, queue, INT64_MAX)
-        _check_answer(event)
-        if create:
-            results = rdk.rd_kafka_CreateTopics_result_topics(rdk.rd_kafka_event_CreateTopics_result(event), &count)
-        else:
-            results = rdk.rd_kafka_DeleteTopics_result_topics(rdk.rd_kafka_event_DeleteTopics_result(event), &count)
+            rdk.rd_kafka_DeleteTopics(
+                request.h.rk, <rdk.rd_kafka_DeleteTopic_t **> asked, n, request.options, request.queue)
+            results = rdk.rd_kafka_DeleteTopics_result_topics(
+                rdk.rd_kafka_event_DeleteTopics_result(request.answer()), &count)
         return [
             kafka_error(rdk.rd_kafka_topic_result_error(results[i]),
                         _text(rdk.rd_kafka_topic_result_error_string(results[i])))
@@ -389,18 +429,28 @@ cdef list _administer(Client client, list topics, bint create, timeout):
         ]
     finally:
         for i in range(n):
-            if requests[i] != NULL and create:
-                rdk.rd_kafka_NewTopic_destroy(<rdk.rd_kafka_NewTopic_t *> requests[i])
-            elif requests[i] != NULL:
-                rdk.rd_kafka_DeleteTopic_destroy(<rdk.rd_kafka_DeleteTopic_t *> requests[i])
-        free(requests)
-        if event != NULL:
-            rdk.rd_kafka_event_destroy(event)
-        if options != NULL:
-            rdk.rd_kafka_AdminOptions_destroy(options)
-        if queue != NULL:
-            rdk.rd_kafka_queue_destroy(queue)
-        rdn_add(&h.users, -1)
+            if asked[i] != NULL and create:
+                rdk.rd_kafka_NewTopic_destroy(<rdk.rd_kafka_NewTopic_t *> asked[i])
+            elif asked[i] != NULL:
+                rdk.rd_kafka_DeleteTopic_destroy(<rdk.rd_kafka_DeleteTopic_t *> asked[i])
+        free(asked)
+
+cdef int _describe_topics(_Request request, topics) except -1:
+    cdef list encoded = _encoded(topics)
+    cdef const char **names = _pointers(encoded)
+    cdef rdk.rd_kafka_TopicCollection_t *asked = rdk.rd_kafka_TopicCollection_of_topic_names(names, len(encoded))
+    free(names)
+    rdk.rd_kafka_DescribeTopics(request.h.rk, asked, request.options, request.queue)
+    rdk.rd_kafka_TopicCollection_destroy(asked)
+    return 0
+
+cdef str _topic_id(const rdk.rd_kafka_TopicDescription_t *topic):
+    """The cluster's id of a topic; empty where there is none."""
+    cdef const rdk.rd_kafka_Uuid_t *uuid = rdk.rd_kafka_TopicDescription_topic_id(topic)
+    # 0 0 is what brokers before 2.8 tell, and librdkafka of a topic that is not there
+    if not rdk.rd_kafka_Uuid_most_significant_bits(uuid) and not rdk.rd_kafka_Uuid_least_significant_bits(uuid):
+        return ""
+    return _text(rdk.rd_kafka_Uuid_base64str(uuid))
 
 cdef rdk.rd_kafka_event_t *_await_event(Client client, rdk.rd_kafka_queue_t *queue, int64_t deadline) except? NULL:
     """The next event of a queue, owned by the caller; NULL at the deadline."""

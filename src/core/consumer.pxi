@@ -415,46 +415,14 @@ cdef class Consumer(Client):
 
     def topic_ids(self, topics, timeout=5.0):
         """The cluster's id of each of these topics; those that are not there, or have none, are left out."""
-        cdef Handle *h = self._open()
-        cdef int64_t deadline = _deadline(timeout)
-        cdef char errstr[512]
-        cdef size_t i = 0, n = len(topics)
-        cdef const char **names = <const char **> calloc(n + 1, sizeof(char *))
-        cdef rdk.rd_kafka_queue_t *queue = rdk.rd_kafka_queue_new(h.rk)
-        cdef rdk.rd_kafka_AdminOptions_t *options = rdk.rd_kafka_AdminOptions_new(
-            h.rk, rdk.RD_KAFKA_ADMIN_OP_DESCRIBETOPICS)
-        cdef rdk.rd_kafka_TopicCollection_t *asked = NULL
-        cdef rdk.rd_kafka_event_t *event = NULL
+        cdef _Request request = _request(self, rdk.RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, timeout)
         cdef const rdk.rd_kafka_TopicDescription_t **found
-        cdef const rdk.rd_kafka_Uuid_t *uuid
-        rdn_add(&h.users, 1)
-        try:
-            encoded = [topic.encode() for topic in topics]
-            for i in range(n):
-                names[i] = encoded[i]
-            asked = rdk.rd_kafka_TopicCollection_of_topic_names(names, n)
-            _check(rdk.rd_kafka_AdminOptions_set_request_timeout(
-                options, _milliseconds(deadline, 3_600_000_000), errstr, sizeof(errstr)))
-            rdk.rd_kafka_DescribeTopics(h.rk, asked, options, queue)
-            event = _await_event(self, queue, INT64_MAX)
-            _check_answer(event)
-            found = rdk.rd_kafka_DescribeTopics_result_topics(rdk.rd_kafka_event_DescribeTopics_result(event), &n)
-            ids = {}
-            for i in range(n):
-                uuid = rdk.rd_kafka_TopicDescription_topic_id(found[i])
-                # 0 0 is what brokers before 2.8 tell, and librdkafka of a topic that is not there
-                if rdk.rd_kafka_Uuid_most_significant_bits(uuid) or rdk.rd_kafka_Uuid_least_significant_bits(uuid):
-                    ids[_text(rdk.rd_kafka_TopicDescription_name(found[i]))] = _text(rdk.rd_kafka_Uuid_base64str(uuid))
-            return ids
-        finally:
-            if event != NULL:
-                rdk.rd_kafka_event_destroy(event)
-            if asked != NULL:
-                rdk.rd_kafka_TopicCollection_destroy(asked)
-            rdk.rd_kafka_AdminOptions_destroy(options)
-            rdk.rd_kafka_queue_destroy(queue)
-            free(names)
-            rdn_add(&h.users, -1)
+        cdef size_t i, n = 0
+        _describe_topics(request, topics)
+        found = rdk.rd_kafka_DescribeTopics_result_topics(
+            rdk.rd_kafka_event_DescribeTopics_result(request.answer()), &n)
+        ids = {_text(rdk.rd_kafka_TopicDescription_name(found[i])): _topic_id(found[i]) for i in range(n)}
+        return {name: identity for name, identity in ids.items() if identity}
 
     def watermarks(self, topic, int32_t partition, timeout=5.0):
         """The first offset on the log and the one that the next record will get."""

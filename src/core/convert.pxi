@@ -6,6 +6,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringA
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.unicode cimport PyUnicode_Check
 from libc.stddef cimport size_t
+from libc.stdlib cimport calloc
 
 from collections.abc import Mapping
 
@@ -104,6 +105,19 @@ cdef dict _offsets(const rdk.rd_kafka_topic_partition_list_t *parts, bint none_i
         offset = parts.elems[i].offset
         result[place] = None if none_if_negative and offset < 0 else offset
     return result
+
+cdef list _encoded(names):
+    return [(<str?> name).encode() for name in names]
+
+cdef const char **_pointers(list encoded) except NULL:
+    """Where each of these begins, for free(); they must outlive it."""
+    cdef size_t i, n = len(encoded)
+    cdef const char **pointers = <const char **> calloc(n + 1, sizeof(char *))
+    if pointers == NULL:
+        raise MemoryError
+    for i in range(n):
+        pointers[i] = PyBytes_AS_STRING(encoded[i])
+    return pointers
 
 cdef str _reason(rdk.rd_kafka_resp_err_t err):
     return _text(rdk.rd_kafka_err2str(err))

@@ -23,42 +23,23 @@ cdef class ShareConsumer(Client):
 
     def configure_group(self, group, settings, timeout=5.0):
         """Set properties of a group, which need not exist yet (IncrementalAlterConfigs)."""
-        cdef int64_t deadline = _deadline(timeout)
-        cdef Handle *h = self._open()
-        cdef char errstr[512]
+        cdef _Request request = _request(self, rdk.RD_KAFKA_ADMIN_OP_INCREMENTALALTERCONFIGS, timeout)
         cdef size_t count = 0
-        cdef rdk.rd_kafka_queue_t *queue = NULL
-        cdef rdk.rd_kafka_AdminOptions_t *options = NULL
-        cdef rdk.rd_kafka_event_t *event = NULL
         cdef const rdk.rd_kafka_ConfigResource_t **results
         cdef rdk.rd_kafka_ConfigResource_t *resource = rdk.rd_kafka_ConfigResource_new(
             rdk.RD_KAFKA_RESOURCE_GROUP, (<str?> group).encode())
-        rdn_add(&h.users, 1)
         try:
             for name, value in settings.items():
                 _check_error(rdk.rd_kafka_ConfigResource_add_incremental_config(
                     resource, name.encode(), rdk.RD_KAFKA_ALTER_CONFIG_OP_TYPE_SET, value.encode()))
-            queue = rdk.rd_kafka_queue_new(h.rk)
-            options = rdk.rd_kafka_AdminOptions_new(h.rk, rdk.RD_KAFKA_ADMIN_OP_INCREMENTALALTERCONFIGS)
-            _check(rdk.rd_kafka_AdminOptions_set_request_timeout(
-                options, _milliseconds(deadline, 3_600_000_000), errstr, sizeof(errstr)))
-            rdk.rd_kafka_IncrementalAlterConfigs(h.rk, &resource, 1, options, queue)
-            event = _await_event(self, queue, INT64_MAX)
-            _check_answer(event)
-            results = rdk.rd_kafka_IncrementalAlterConfigs_result_resources(
-                rdk.rd_kafka_event_IncrementalAlterConfigs_result(event), &count)
-            if count and rdk.rd_kafka_ConfigResource_error(results[0]):
-                raise kafka_error(rdk.rd_kafka_ConfigResource_error(results[0]),
-                                  _text(rdk.rd_kafka_ConfigResource_error_string(results[0])))
+            rdk.rd_kafka_IncrementalAlterConfigs(request.h.rk, &resource, 1, request.options, request.queue)
         finally:
             rdk.rd_kafka_ConfigResource_destroy(resource)
-            if event != NULL:
-                rdk.rd_kafka_event_destroy(event)
-            if options != NULL:
-                rdk.rd_kafka_AdminOptions_destroy(options)
-            if queue != NULL:
-                rdk.rd_kafka_queue_destroy(queue)
-            rdn_add(&h.users, -1)
+        results = rdk.rd_kafka_IncrementalAlterConfigs_result_resources(
+            rdk.rd_kafka_event_IncrementalAlterConfigs_result(request.answer()), &count)
+        if count and rdk.rd_kafka_ConfigResource_error(results[0]):
+            raise kafka_error(rdk.rd_kafka_ConfigResource_error(results[0]),
+                              _text(rdk.rd_kafka_ConfigResource_error_string(results[0])))
 
     def subscribe(self, topics):
         """Topic names; there are no regular expressions."""

@@ -13,9 +13,10 @@ from typing_extensions import disjoint_base
 
 from rdknotify.errors import KafkaError
 from rdknotify.outcomes import BatchReport
-from rdknotify.shapes import Buffer, Event, Headers, Offset, Partition, Position
+from rdknotify.shapes import Buffer, Event, Headers, Member, Node, Offset, Partition, Position
 
 __all__ = [
+    "Admin",
     "Batch",
     "Client",
     "Consumer",
@@ -318,6 +319,60 @@ class ShareConsumer(Client):
 
     def leave(self, timeout: float) -> bool:
         """Send what was acknowledged, leave the group: what is not becomes available to others. Call until true."""
+
+@disjoint_base
+class Admin(Client):
+    """Asks and changes what there is on a cluster: one request each.
+
+    What an answer says of one group, topic or partition stands in its place, as a KafkaError where it failed; what
+    concerns all of it is raised. Lists must not be empty, nor name anything twice.
+    """
+
+    def __init__(self, conf: Mapping[str, str]) -> None: ...
+    def list_groups(self, timeout: float | None = 10.0) -> tuple[list[tuple[str, str, str]], list[KafkaError]]:
+        """Name, state and type (``Classic``, ``Consumer``) of each, and what brokers that did not tell theirs said.
+
+        Share groups are left out by librdkafka.
+        """
+
+    def describe_groups(
+        self, groups: Sequence[str], timeout: float | None = 10.0
+    ) -> dict[str, tuple[str, str, str, Node | None, list[Member]] | KafkaError]:
+        """State, type, assignor, coordinator and members of each."""
+
+    def delete_groups(self, groups: Sequence[str], timeout: float | None = 10.0) -> dict[str, KafkaError | None]: ...
+    def group_offsets(
+        self, group: str, partitions: Sequence[Partition] | None = None, timeout: float | None = 10.0
+    ) -> dict[Partition, int | KafkaError | None]:
+        """Committed offsets, None where there is none; by default of every partition that has one."""
+
+    def alter_group_offsets(
+        self, group: str, offsets: Sequence[Offset], timeout: float | None = 10.0
+    ) -> dict[Partition, int | KafkaError | None]:
+        """Commit these for a group that has no members."""
+
+    def list_offsets(
+        self, times: Sequence[Offset], timeout: float | None = 10.0
+    ) -> dict[Partition, int | KafkaError | None]:
+        """First offsets at or after a time in ms, None where there is none; -2 is the beginning, -1 the end."""
+
+    def delete_records(
+        self, offsets: Sequence[Offset], timeout: float | None = 10.0
+    ) -> dict[Partition, int | KafkaError | None]:
+        """Delete what is before these offsets; returns the new beginnings."""
+
+    def describe_topics(
+        self, topics: Sequence[str], timeout: float | None = 10.0
+    ) -> dict[str, tuple[str, bool, list[tuple[int, int | None, list[int], list[int]]]] | KafkaError]:
+        """Id, whether internal, and partitions of each: number, leader, replicas, those in sync (nodes' ids)."""
+
+    def describe_configs(
+        self, topics: Sequence[str], timeout: float | None = 10.0
+    ) -> dict[str, dict[str, tuple[str | None, bool]] | KafkaError]:
+        """Each setting's value, None where it is confidential, and whether it is the default."""
+
+    def describe_cluster(self, timeout: float | None = 10.0) -> tuple[str, Node | None, list[Node]]:
+        """Id, controller and nodes."""
 
 @disjoint_base
 class MockCluster:

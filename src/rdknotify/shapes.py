@@ -57,3 +57,9 @@ class Counted(NamedTuple):
     in_flight: int
     sizes: tuple[tuple[int, ...], int]
     latency: tuple[tuple[int, ...], int]
+
+
+Node: TypeAlias = "tuple[int, str, int]"
+"""A broker's id, host and port."""
+Member: TypeAlias = "tuple[str, str, str, str, list[Partition]]"
+"""A group's member: its id, client id, instance id (empty without one), host, and what it is assigned."""

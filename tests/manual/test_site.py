@@ -1,0 +1,56 @@
+"""The site is built without a warning, nothing in it comes from elsewhere, its diagrams are those of their source."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("material", reason="mkdocs-material needs Python 3.11")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "--quiet", "build", "--strict", "--site-dir", str(folder)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    return folder
+
+
+def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > 20
+    loads = re.compile(r"<(?:script|img|iframe|source)[^>]* src=\"?(?:https?:)?//|<link[^>]* href=\"?(?:https?:)?//")
+    assert [page.name for page in pages if loads.search(page.read_text())] == []
+    assert [
+        sheet.name for sheet in site.rglob("*.css") if re.search(r"url\([\"']?(?:https?:)?//", sheet.read_text())
+    ] == []
+
+
+def test_links_out_of_docs_lead_to_pages_of_the_site(site: Path) -> None:
+    assert "source/examples/hybrid.html" in (site / "oslo.html").read_text()
+    assert "oslo_messaging_notifications" in (site / "source" / "examples" / "hybrid.html").read_text()
+
+
+def test_the_reference_has_every_public_name(site: Path) -> None:
+    import rdknotify
+
+    pages = "".join(page.read_text() for page in (site / "reference").glob("*.html"))
+    ids = set(re.findall(r'id="(rdknotify\.[\w.]+)"', pages))
+    missing = {name for name in rdknotify.__all__ if not {f"rdknotify.{name}", f"rdknotify.errors.{name}"} & ids}
+    assert missing == set()
+
+
+def test_the_diagrams_are_those_of_their_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs" / "_frame")
+    from diagrams import DIAGRAMS, FOLDER
+
+    for name, draw in DIAGRAMS.items():
+        assert (FOLDER / f"{name}.svg").read_text() == draw().svg(), "python docs/_frame/diagrams.py"

@@ -22,17 +22,20 @@ cdef extern from *:
     const char *RDKNOTIFY_PARTS  # by vendor/extension.py
 
 __all__ = [
-    "Admin", "Batch", "Client", "Consumer", "Delivery", "MockCluster", "Producer", "Record", "ShareConsumer",
+    "Admin", "Batch", "Client", "Consumer", "Delivery", "Meter", "MockCluster", "Producer", "Record",
+    "ShareConsumer",
     "compose", "features", "kafka_error", "live_handles", "murmur2", "parts", "version", "wait_events",
 ]
 
 # One module, because a static librdkafka allows only one; one part a subject. Each part uses only parts above it.
 include "core/native.pxi"
 include "core/errors.pxi"
+include "core/counting.pxi"
 include "core/service.pxi"
 include "core/jobs.pxi"
 include "core/convert.pxi"
 include "core/envelope.pxi"
+include "core/meter.pxi"
 include "core/client.pxi"
 include "core/partition.pxi"
 include "core/producer.pxi"

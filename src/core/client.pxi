@@ -19,6 +19,7 @@ cdef class Client:
     cdef int _generation
     cdef int _pid
     cdef readonly str name
+    cdef readonly Meter meter
     cdef object __weakref__
 
     def __init__(self):
@@ -42,6 +43,7 @@ cdef class Client:
             raise TypeError(f"this {type(self).__name__} is open already")
         cdef char errstr[512]
         cdef rdk.rd_kafka_conf_t *conf = NULL
+        cdef Meter meter = Meter.__new__(Meter)
         cdef Handle *h = <Handle *> calloc(1, sizeof(Handle))
         if h == NULL:
             raise MemoryError
@@ -81,6 +83,8 @@ cdef class Client:
         self._h = h
         self._generation = g_generation
         self._pid = getpid()
+        meter._read_from(h)
+        self.meter = meter
         self.name = _text(rdk.rd_kafka_name(h.rk))
         return 0
 

@@ -239,6 +239,7 @@ cdef class Consumer(Client):
                     count = _consume(h, msgs, max_records, deadline)
                 count = self._sift(msgs, count)
                 if count > 0:
+                    _observe(&h.sizes, g_size_bounds, count, 1)
                     batch._chunk = _new_chunk(self)
                     batch._chunk.msgs = msgs
                     batch._chunk.count = count
@@ -256,9 +257,15 @@ cdef class Consumer(Client):
 
     cdef Py_ssize_t _sift(self, rdk.rd_kafka_message_t **msgs, Py_ssize_t count):
         """Move what librdkafka hands over as an error out of the records; returns how many records are left."""
-        cdef Py_ssize_t i, kept = 0
+        cdef Py_ssize_t i, kept = 0, run = 0
+        cdef rdk.rd_kafka_topic_t *rkt = NULL
         for i in range(count):
             if not msgs[i].err:
+                if msgs[i].rkt != rkt:
+                    self.meter._consume(rkt, run)
+                    rkt = msgs[i].rkt
+                    run = 0
+                run += 1
                 msgs[kept] = msgs[i]
                 kept += 1
                 continue
@@ -270,6 +277,7 @@ cdef class Consumer(Client):
                     place = f"{_text(rdk.rd_kafka_topic_name(msgs[i].rkt))} [{msgs[i].partition}]: "
                 self._errors.append(kafka_error(msgs[i].err, place + _text(rdk.rd_kafka_message_errstr(msgs[i]))))
             rdk.rd_kafka_message_destroy(msgs[i])
+        self.meter._consume(rkt, run)
         return kept
 
     def take_errors(self):
@@ -434,6 +442,18 @@ cdef class Consumer(Client):
             return job.low, job.high
         finally:
             _release_job(job)
+
+    def ends(self, partitions):
+        """The offset that the next record gets, as of the last fetch; partitions that were not fetched are left out."""
+        cdef Handle *h = self._open()
+        cdef int64_t low, high
+        found = {}
+        for topic, partition in partitions:
+            if rdk.rd_kafka_get_watermark_offsets(h.rk, topic.encode(), partition, &low, &high):
+                continue
+            if high >= 0:
+                found[topic, partition] = high
+        return found
 
     def positions(self, partitions):
         """The offset after the last record that poll returned; None where there was none."""

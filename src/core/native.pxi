@@ -102,6 +102,7 @@ cdef enum:
     STICKY_US = 50_000               # a keyless run stays on a partition this long ...
     STICKY_BYTES = 256 * 1024        # ... or for this many bytes (KIP-480, KIP-794)
     MAX_NOTICES = 1000               # logs, errors and statistics kept for the application to take
+    BUCKETS = 20                     # of a histogram, at the most
     COURTESY_US = 10_000             # how long who polls again and again stands back for others
     GRACE_US = 5_000_000             # what a garbage-collected handle gets to deliver, or to leave its group
     NOTICE_LOG = 0
@@ -126,8 +127,21 @@ cdef struct Rebalance:               # one that waits for the application's answ
     rdk.rd_kafka_topic_partition_list_t *partitions  # owned
     Rebalance *next
 
-cdef struct TopicState:              # how one topic's records choose a partition
-    rdk.rd_kafka_topic_t *rkt        # owned
+cdef struct Histogram:
+    int64_t counts[BUCKETS]
+    int64_t sum
+
+cdef struct Failed:                  # how many of a topic's records failed for one reason
+    int err
+    int64_t count
+    Failed *next
+
+cdef struct TopicState:              # how one topic's records choose a partition, and what became of them
+    char *name                       # owned
+    int64_t sent                     # under the GIL
+    int64_t delivered
+    Failed *failed                   # owned; under lock
+    rdk.rd_kafka_topic_t *rkt        # owned; gone when rk is
     pthread_mutex_t lock
     int32_t partitions               # 0: not known yet
     int32_t capacity
@@ -164,7 +178,9 @@ cdef struct Handle:
     int64_t fatal
     char fatal_reason[512]
     int64_t accepted                 # the cluster has answered a question, so it takes us as who we are
-    TopicState *topics
+    TopicState *topics               # owned; as their counts, until nobody reads them any more
+    Histogram sizes                  # of what is sent or polled in one call
+    Histogram latency                # of records that were delivered
     int64_t rebalances
     Rebalance *first_rebalance       # owned, as the ones after it: not taken yet
     Rebalance *owed                  # owned; taken, the answer is still to come

@@ -153,14 +153,14 @@ cdef class Producer(Client):
         if t == NULL:
             raise MemoryError
         pthread_mutex_init(&t.lock, NULL)
+        t.name = strdup(name)
         t.sticky = <int32_t> (rdn_now() % 1009)  # so that many producers do not begin with the same partition
         conf = rdk.rd_kafka_default_topic_conf_dup(h.rk)
         rdk.rd_kafka_topic_conf_set_opaque(conf, t)
         rdk.rd_kafka_topic_conf_set_partitioner_cb(conf, _partitioner)
         t.rkt = rdk.rd_kafka_topic_new(h.rk, name, conf)
         if t.rkt == NULL:
-            pthread_mutex_destroy(&t.lock)
-            free(t)
+            _free_topics(t)
             raise kafka_error(rdk.rd_kafka_last_error(), f"topic {topic!r} cannot be used: "
                               f"{_reason(rdk.rd_kafka_last_error())}")
         t.next = h.topics
@@ -241,7 +241,9 @@ cdef class Producer(Client):
         cdef int64_t seen
         cdef int done = 0
         rdn_add(&h.in_flight, n)
+        t.sent += n
         if release:
+            _observe(&h.sizes, g_size_bounds, n, 1)
             rdn_add(&h.users, 1)
             with nogil:
                 done = _produce(h, t, msgs, headers, 0, n)
@@ -267,7 +269,7 @@ cdef class Producer(Client):
                     self._open()
         finally:
             if done < n:
-                enqueued = _refuse(h, delivery._t, msgs, done, n)
+                enqueued = _refuse(h, t, msgs, done, n)
             rdn_add(&h.users, -1)
         if done < n:
             raise self._queue_full(delivery, n, enqueued, timeout)
@@ -333,7 +335,7 @@ cdef int _produce(Handle *h, TopicState *t, rdk.rd_kafka_message_t *msgs, rdk.rd
             if msgs[i].err:
                 if msgs[i].err == rdk.RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION and msgs[i].partition >= 0:
                     break
-                _fail(h, <Slot *> msgs[i]._private, msgs[i].err)
+                _fail(h, t, <Slot *> msgs[i]._private, msgs[i].err)
             i += 1
         if i < end:  # the topic was made again with fewer partitions: let librdkafka choose, which looks again
             pthread_mutex_lock(&t.lock)
@@ -377,20 +379,21 @@ cdef rdk.rd_kafka_resp_err_t _produce_with_headers(
     rdk.rd_kafka_error_destroy(error)
     return err
 
-cdef void _fail(Handle *h, Slot *slot, int err) noexcept nogil:
+cdef void _fail(Handle *h, TopicState *t, Slot *slot, int err) noexcept nogil:
     """A record that librdkafka did not take: certainly not on the log."""
+    _count_outcomes(t, err, 1)
     slot.err = <int16_t> err
     slot.outcome = NOT_PERSISTED
     _settled(_tracker_of(slot), 1, 1)
     rdn_add(&h.in_flight, -1)
 
-cdef tuple _refuse(Handle *h, Tracker *t, rdk.rd_kafka_message_t *msgs, int start, int n):
+cdef tuple _refuse(Handle *h, TopicState *t, rdk.rd_kafka_message_t *msgs, int start, int n):
     """Settle what found no room; returns the indexes of what did."""
     cdef set refused = set()
     cdef int i
     for i in range(start, n):
         refused.add((<Slot *> msgs[i]._private).index)
-        _fail(h, <Slot *> msgs[i]._private, rdk.RD_KAFKA_RESP_ERR__QUEUE_FULL)
+        _fail(h, t, <Slot *> msgs[i]._private, rdk.RD_KAFKA_RESP_ERR__QUEUE_FULL)
     return tuple([i for i in range(n) if i not in refused])
 
 cdef rdk.rd_kafka_headers_t **_batch_headers(headers, Py_ssize_t n) except NULL:

@@ -15,6 +15,7 @@ cdef void _unref(Handle *h) noexcept nogil:
         notice = h.first_notice
         h.first_notice = notice.next
         _free_notice(notice)
+    _free_topics(h.topics)
     pthread_mutex_destroy(&h.lock)
     pthread_cond_destroy(&h.progress)
     free(h)
@@ -73,11 +74,16 @@ cdef void _take_reports(Handle *h, rdk.rd_kafka_event_t *event) noexcept nogil:
     cdef Tracker *t = NULL
     cdef Tracker *tracker
     cdef int64_t run = 0, failed = 0, total = 0
+    cdef Tally tally
+    _begin_tally(&tally)
     while True:
         msg = rdk.rd_kafka_event_message_next(event)
         if msg == NULL:
             break
         total += 1
+        if msg.rkt != tally.rkt or msg.err != tally.err:
+            _next_tally(&tally, msg)
+        tally.count += 1
         slot = <Slot *> msg._private
         tracker = _tracker_of(slot)
         if tracker != t:
@@ -92,6 +98,7 @@ cdef void _take_reports(Handle *h, rdk.rd_kafka_event_t *event) noexcept nogil:
         else:
             slot.outcome = DELIVERED
         run += 1
+    _end_tally(&tally, h)
     if run:
         _settled(t, run, failed)
     # Destroying the event gives its records' room in the queue back: waiters for room must be told after it.
@@ -220,7 +227,7 @@ cdef void _free_rebalance(Rebalance *rebalance) noexcept nogil:
     free(rebalance)
 
 cdef void _destroy(Handle *h) noexcept nogil:
-    cdef TopicState *topic
+    cdef TopicState *topic = h.topics
     cdef Rebalance *rebalance
     while h.first_rebalance != NULL:
         rebalance = h.first_rebalance
@@ -228,13 +235,9 @@ cdef void _destroy(Handle *h) noexcept nogil:
         _free_rebalance(rebalance)
     if h.owed != NULL:
         _free_rebalance(h.owed)
-    while h.topics != NULL:
-        topic = h.topics
-        h.topics = topic.next
+    while topic != NULL:
         rdk.rd_kafka_topic_destroy(topic.rkt)
-        pthread_mutex_destroy(&topic.lock)
-        free(topic.available)
-        free(topic)
+        topic = topic.next
     if h.leaving != NULL:
         rdk.rd_kafka_queue_destroy(h.leaving)
     if h.records != NULL:

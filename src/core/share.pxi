@@ -96,17 +96,27 @@ cdef class ShareConsumer(Client):
         """List the records that can be read; librdkafka settles the others itself, and they become errors."""
         cdef size_t i, n = rdk.rd_kafka_messages_count(chunk.share)
         cdef rdk.rd_kafka_message_t *msg
+        cdef rdk.rd_kafka_topic_t *rkt = NULL
+        cdef Py_ssize_t run = 0
         chunk.msgs = <rdk.rd_kafka_message_t **> malloc((n + 1) * sizeof(rdk.rd_kafka_message_t *))
         if chunk.msgs == NULL:
             raise MemoryError
         for i in range(n):
             msg = rdk.rd_kafka_messages_get(chunk.share, i)
             if not msg.err:
+                if msg.rkt != rkt:
+                    self.meter._consume(rkt, run)
+                    rkt = msg.rkt
+                    run = 0
+                run += 1
                 chunk.msgs[chunk.count] = msg
                 chunk.count += 1
                 continue
             place = "" if msg.rkt == NULL else f"{_text(rdk.rd_kafka_topic_name(msg.rkt))} [{msg.partition}]: "
             self._errors.append(kafka_error(msg.err, f"{place}{_text(rdk.rd_kafka_message_errstr(msg))}"))
+        self.meter._consume(rkt, run)
+        if chunk.count:
+            _observe(&self._h.sizes, g_size_bounds, chunk.count, 1)
         return 0
 
     def take_errors(self):

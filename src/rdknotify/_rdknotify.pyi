@@ -13,7 +13,7 @@ from typing_extensions import disjoint_base
 
 from rdknotify.errors import KafkaError
 from rdknotify.outcomes import BatchReport
-from rdknotify.shapes import Buffer, Event, Headers, Member, Node, Offset, Partition, Position
+from rdknotify.shapes import Buffer, Counted, Event, Headers, Member, Node, Offset, Partition, Position
 
 __all__ = [
     "Admin",
@@ -21,6 +21,7 @@ __all__ = [
     "Client",
     "Consumer",
     "Delivery",
+    "Meter",
     "MockCluster",
     "Producer",
     "Record",
@@ -60,6 +61,17 @@ def compose(
     escaping, or if the JSON, which must be orjson's, has null for what is not None.
     """
 
+@final
+class Meter:
+    """The counts of one client; it does not keep the client alive. A property and a method that never wait."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    @property
+    def final(self) -> bool:
+        """Whether nothing changes any more: the handle is gone."""
+
+    def read(self) -> Counted: ...
+
 @disjoint_base
 class Client:
     """A librdkafka handle: what producers and consumers share. Not made directly."""
@@ -67,6 +79,8 @@ class Client:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     @property
     def name(self) -> str: ...
+    @property
+    def meter(self) -> Meter: ...
     @property
     def closed(self) -> bool: ...
     def take_events(self) -> list[Event]:
@@ -270,6 +284,12 @@ class Consumer(Client):
         """
 
     def committed(self, partitions: Sequence[Partition], timeout: float = 5.0) -> dict[Partition, int | None]: ...
+    def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The offset that the next record gets, as of the last fetch; never waits.
+
+        Partitions that have not been fetched are left out.
+        """
+
     def positions(self, partitions: Sequence[Partition]) -> dict[Partition, int | None]: ...
     def topic_ids(self, topics: Sequence[str], timeout: float = 5.0) -> dict[str, str]:
         """The cluster's id of each of these topics; those that are not there, or have none, are left out."""

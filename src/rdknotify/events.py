@@ -148,7 +148,7 @@ class ClientEvents:
         elif facility == "FAIL" and level == logging.ERROR:  # an error event follows, with the same text
             self._remember(Trouble(facility, self._certificates.explain(text), time.monotonic()))
         # The only reason ever given for a broken handshake is a FAIL line, of level info.
-        elif level >= logging.WARNING or facility == "FAIL":
+        elif level >= logging.WARNING or (facility == "FAIL" and level > logging.DEBUG):
             yield from self._trouble(level, facility, text)
         else:
             yield LogLine(level, f"{facility}: {text}", "librdkafka", broker_of(text)[0], facility)
@@ -182,9 +182,9 @@ class ClientEvents:
     def _brokers_back(self) -> Iterator[LogLine]:
         if not self._lost:
             return
-        for name, state in ((self._parsed() or {}).get("brokers") or {}).items():
-            broker = name.rpartition("/")[0].rpartition("//")[2]
-            if broker in self._lost and state.get("state") == "UP":
+        for state in ((self._parsed() or {}).get("brokers") or {}).values():
+            broker = state["nodename"]
+            if broker in self._lost and state["state"] == "UP":
                 self._lost.discard(broker)
                 yield LogLine(logging.INFO, f"{broker} is connected again", "broker_back", broker)
 

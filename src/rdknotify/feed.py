@@ -572,7 +572,7 @@ class Feed(service.Service):
                 self._crew.enter(self._free(unit), time.monotonic())
 
     def _tell_retry(self, text: str, error: Exception) -> None:
-        fields = {"group": self._intake.group, "error": error_name(error)}
+        fields: dict[str, Any] = {"group": self._intake.group, "error": error_name(error)}
         tell(log, "retrying", "group %s: %s", self._intake.group, text, level=logging.ERROR, **fields)
 
     def _tell(self, error: Exception) -> None:

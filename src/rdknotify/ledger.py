@@ -117,8 +117,9 @@ class Ledger:
         first, count = named[0], len(failures)
         several = f"{count} notifications were not delivered; the first"
         said = "a notification was not delivered" if count == 1 else several
-        about = {"message_id": first.message_id, "event_type": first.event_type, "error": error_name(first.error)}
-        tell(log, "undelivered", "%s: %s", said, first, topic=topic, count=count, **about)
+        fields: dict[str, Any] = {"topic": topic, "count": count, "error": error_name(first.error)}
+        fields |= {"message_id": first.message_id, "event_type": first.event_type}
+        tell(log, "undelivered", "%s: %s", said, first, **fields)
 
 
 def _at(one_or_many: _OneOrMany, index: int) -> str:

@@ -81,7 +81,7 @@ EVENTS: Mapping[str, Told] = {
         "look at that broker; the others go on, and partitions that it leads wait for a new leader",
     ),
     "broker_back": Told(
-        _I, ("client", "broker"), "a lost broker is connected again; only told with `statistics.interval.ms`",
+        _I, ("client", "broker"), "a lost broker is connected again; only told with `statistics_interval`",
         "nothing",
     ),
     "cluster_lost": Told(

@@ -50,6 +50,7 @@ class Option:
         pem: the property that it sets instead when its value is no file but PEM text.
         oslo: its name in ``[oslo_messaging_kafka]``, accepted everywhere; the same one unless given.
         oslo_default: its default in the driver of oslo.messaging, where its group, or rdknotify, has another.
+        several: whether choices may be combined, with commas.
         older: spellings that are accepted with a DeprecationWarning.
         none: what an explicit None means; empty where None only means "the default".
         instead: the option that replaced this one, which then gives a DeprecationWarning.
@@ -67,6 +68,7 @@ class Option:
     oslo_default: Value = None
     older: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    several: bool = False
     minimum: float | None = None
     maximum: float | None = None
     none: str = ""
@@ -141,6 +143,16 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         name="connect_timeout", type=float, default=5.0, unit="seconds", minimum=0.001, none="do not check",
         help="At construction, how long to wait until a broker answers.",
+    ),
+    Option(
+        name="debug", type=str, default=None, property="debug", several=True,
+        choices=(
+            "generic", "broker", "topic", "metadata", "feature", "queue", "msg", "protocol", "cgrp", "security",
+            "fetch", "interceptor", "plugin", "consumer", "admin", "eos", "mock", "assignor", "conf", "telemetry",
+            "all",
+        ),
+        help="What librdkafka tells in detail, with commas between; the lines go to logging, at DEBUG. msg, fetch and "
+        "all write lines for records, which slows them down.",
     ),
     # -- producer
     Option(
@@ -337,7 +349,7 @@ OWNED: Mapping[str, str] = {
     "auto.commit.interval.ms": _COMMITS,
     "share.acknowledgement.mode": "each record of a share group is settled: accept(), release() or reject()",
     "enable.partition.eof": "the end of a partition is no event here; ask lag()",
-    "log.queue": "logs go to logging, logger rdknotify",
+    "log.queue": "logs go to logging, logger rdknotify.events",
     "enabled_events": "events are taken by rdknotify",
     "delivery.report.only.error": _OUTCOMES,
     "produce.offset.report": _OUTCOMES,
@@ -429,7 +441,8 @@ def _shown(value: Value) -> str:
 def _markdown_row(option: Option) -> tuple[str, ...]:
     kind = f"{option.type.__name__}{', ' + option.unit if option.unit else ''}"
     if option.choices:
-        kind += ": " + ", ".join(f"`{choice}`" for choice in option.choices)
+        kind += ", any of: " if option.several else ": "
+        kind += ", ".join(f"`{choice}`" for choice in option.choices)
     elif option.minimum is not None:
         kind += f", {allowed_range(option)}"
     text = option.help + (f" None: {option.none}." if option.none else "")

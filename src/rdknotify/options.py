@@ -191,10 +191,12 @@ def _convert(option: Option, value: Any, label: str, milliseconds: bool = False)
         unit = "milliseconds" if milliseconds else option.unit
         raise ConfigError(f"{given}: {kind}{' of ' + unit if unit else ''} is needed") from None
     if option.choices:
-        for choice in option.choices:
-            if choice.lower() == str(converted).lower():
-                return choice
-        raise ConfigError(f"{given}: it is one of {', '.join(option.choices)}")
+        known = {choice.lower(): choice for choice in option.choices}
+        named = [name.strip().lower() for name in (str(converted).split(",") if option.several else [str(converted)])]
+        if not known.keys() >= set(named):
+            kind = "names, with commas between," if option.several else "one"
+            raise ConfigError(f"{given}: it is {kind} of {', '.join(option.choices)}")
+        return ",".join(known[name] for name in named)
     if isinstance(converted, (int, float)) and option.type is not bool:
         converted = converted / 1000 if milliseconds else converted
         low, high = option.minimum, option.maximum

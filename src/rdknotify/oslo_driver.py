@@ -68,7 +68,7 @@ def _oslo_option(option: Option) -> cfg.Opt:
         return cfg.BoolOpt(option.oslo, **common)
     if option.type is dict:
         return cfg.DictOpt(option.oslo, **{**common, "default": {}})
-    return cfg.StrOpt(option.oslo, choices=option.choices or None, **common)
+    return cfg.StrOpt(option.oslo, choices=(not option.several and option.choices) or None, **common)
 
 
 _THEIRS: Sequence[cfg.Opt] = kafka_options.KAFKA_OPTS

@@ -159,6 +159,7 @@ def test_owned_properties_are_refused_with_the_reason(name: str, role: Role) -> 
         ("consumer", {"start": "middle"}, "one of earliest, latest"),
         ("consumer", {"group_protocol": "share"}, "one of classic, consumer"),
         ("consumer", {"security_protocol": "TLS"}, "one of PLAINTEXT, SASL_PLAINTEXT, SSL, SASL_SSL"),
+        ("consumer", {"debug": "broker,fetsch"}, "names, with commas between, of generic, broker"),
     ],
 )
 def test_bad_options(role: Role, options: dict[str, Any], says: str) -> None:

@@ -28,7 +28,7 @@ class ForThisPython(Distribution):
     def parse_config_files(self, *args, **options):
         super().parse_config_files(*args, **options)
         if FREE_THREADED and "sdist" not in sys.argv:
-            self.install_requires = for_free_threaded(self.install_requires)
+            self.install_requires = self.metadata.install_requires = for_free_threaded(self.install_requires)
 
 
 class SourceDistribution(sdist):

@@ -23,7 +23,8 @@ class Docstrings(griffe.Extension):
 def _program(found: re.Match[str]) -> str:
     indent, text = found.groups()
     lines = [line.removeprefix(f"{indent}    ") for line in text.rstrip().splitlines()]
-    return "\n".join([f"{indent}```python", *(f"{indent}{line}" for line in lines), f"{indent}```", ""])
+    language = "text" if "──" in text else "python"
+    return "\n".join([f"{indent}```{language}", *(f"{indent}{line}" for line in lines), f"{indent}```", ""])
 
 
 def _link(found: re.Match[str]) -> str:

@@ -91,6 +91,23 @@ def test_a_free_threaded_python_requires_only_what_it_can_have(ours: Pure, exten
     assert {line[15:22] for line in needed["3.14t"]} == {"msgspec"}
 
 
+BY_ANOTHER = """
+import runpy, sys, sysconfig
+real = sysconfig.get_config_var
+sysconfig.get_config_var = lambda name: 1 if name == "Py_GIL_DISABLED" else real(name)
+sys.argv = ["setup.py", "-q", "dist_info", "-o", sys.argv[1]]
+runpy.run_path("setup.py", run_name="__main__")
+"""
+
+
+def test_pip_asks_no_more_of_one_either(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BY_ANOTHER, str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=100)
+    (metadata,) = tmp_path.glob("*.dist-info/METADATA")
+    needed = [line for line in metadata.read_text().splitlines() if line.startswith("Requires-Dist: ")]
+    assert [line[15:22] for line in needed if ";" not in line] == ["msgspec"]
+
+
 def test_times_before_zips_had_any(ours: Pure, extension: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(assemble(ours, VARIANT, extension, bill(), 0, tmp_path)) as archive:
         assert {member.date_time[0] for member in archive.infolist()} == {1980}

@@ -143,10 +143,14 @@ class Consumer(GroupClient):
                 self._existing = self._existing_partitions()
             if self._values["create_topics"]:
                 self._have_created(subscription)
-            self._core.subscribe(subscription)
+            self._begin(subscription)
         except BaseException:
             green.call(self._core.shut)
             raise
+
+    def _begin(self, subscription: Sequence[str]) -> None:
+        """Ask for partitions: the group gives them."""
+        self._core.subscribe(subscription)
 
     def _have_created(self, subscription: Sequence[str]) -> None:
         """Ask for topics, so that brokers that may create them do, and those who join the group find them there."""

@@ -7,6 +7,8 @@ from typing import Protocol
 
 __all__ = [
     "ATTEMPTS",
+    "DONE",
+    "DONE_AS",
     "GROUP",
     "NOT_BEFORE",
     "OFFSET",
@@ -29,6 +31,10 @@ GROUP = PREFIX + "group"
 REASON = PREFIX + "reason"
 ATTEMPTS = PREFIX + "attempts"
 NOT_BEFORE = PREFIX + "not_before"
+DONE = PREFIX + "done"
+"""``partition-offset`` of a dead letter of the same topic that was dealt with; such a record is only this marker."""
+DONE_AS = PREFIX + "done_as"
+"""What became of it."""
 
 HeaderList = list[tuple[str, bytes | None]]
 

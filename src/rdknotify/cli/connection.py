@@ -55,8 +55,11 @@ class Connection:
         return {**options, "config": {**self.config, **options.get("config", {})}}
 
 
-def connected(function: _Function) -> _Function:
-    """Give a command the options that name a broker, and as its first argument the :class:`Connection`."""
+def connected(function: _Function, *, unless: str | None = None) -> _Function:
+    """Give a command the options that name a broker, and as its first argument the :class:`Connection`.
+
+    ``unless``: the command's parameter with which it needs no broker; the connection is None where none is named then.
+    """
 
     @click.option(
         "--url", metavar="URL", help=f"kafka://[user@]host:port[/vhost], or {EMBEDDED} for an embedded broker."
@@ -90,6 +93,8 @@ def connected(function: _Function) -> _Function:
         **more: Any,
     ) -> Any:
         output.show_log(logging.INFO if verbose else None)
+        if unless is not None and more.get(unless) and not (url or files or os.environ.get(URL_VARIABLE)):
+            return context.invoke(function, None, **more)
         return context.invoke(function, find(context, url, files, pairs), **more)
 
     return command  # type: ignore[return-value]  # the decorators keep the kind

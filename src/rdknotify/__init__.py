@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rdknotify._rdknotify import Delivery, Record, features
+    from rdknotify.admin import Admin
     from rdknotify.consumer import Batch, Consumer
     from rdknotify.deadletter import DeadLetterFile
     from rdknotify.dispatch import NotificationFilter, NotificationResult
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AcknowledgeFailed",
+    "Admin",
     "AuthenticationError",
     "AuthorizationError",
     "Batch",
@@ -92,6 +94,7 @@ except PackageNotFoundError:  # a source tree that was not installed
 # Where each public name lives; of the errors only the module is named.
 _HOMES = {
     "_rdknotify": ("Delivery", "Record", "features"),
+    "admin": ("Admin",),
     "consumer": ("Batch", "Consumer"),
     "deadletter": ("DeadLetterFile",),
     "dispatch": ("NotificationFilter", "NotificationResult"),

@@ -24,6 +24,7 @@ from rdknotify.trouble import REFUSALS, Trouble
 __all__ = [
     "TIMED_OUT",
     "Closing",
+    "CoreClient",
     "GroupClient",
     "OpenClient",
     "admit",
@@ -99,14 +100,11 @@ open_clients: weakref.WeakSet[OpenClient] = weakref.WeakSet()
 """The clients that the exit of the process closes."""
 
 
-class GroupClient(Closing):
-    """What consumers of both kinds of groups have alike, around a client of the core."""
+class CoreClient(Closing):
+    """What everything around a client of the core has alike."""
 
-    exit_rank: ClassVar[int] = 0
     events: ClientEvents
     _core: core.Client
-    _log: ClassVar[logging.Logger]
-    _values: Mapping[str, Any]
 
     @property
     def name(self) -> str:
@@ -123,11 +121,6 @@ class GroupClient(Closing):
         """librdkafka's last statistics (``statistics.interval.ms``), parsed; None before the first."""
         return self.events.statistics
 
-    @property
-    def exit_timeout(self) -> float:
-        """Seconds that the exit of the process waits for this consumer to leave its group."""
-        return min(_EXIT_TIMEOUT, float(self._values["close_timeout"]))
-
     def take_events(self) -> list[shapes.Event]:
         """librdkafka's events, for the forwarding to :mod:`logging`."""
         return self._core.take_events()
@@ -135,6 +128,19 @@ class GroupClient(Closing):
     def set_credentials(self, username: str, password: str) -> None:
         """As :meth:`Producer.set_credentials <rdknotify.Producer.set_credentials>`."""
         set_credentials(self, self._core, username, password)
+
+
+class GroupClient(CoreClient):
+    """What consumers of both kinds of groups have alike."""
+
+    exit_rank: ClassVar[int] = 0
+    _log: ClassVar[logging.Logger]
+    _values: Mapping[str, Any]
+
+    @property
+    def exit_timeout(self) -> float:
+        """Seconds that the exit of the process waits for this consumer to leave its group."""
+        return min(_EXIT_TIMEOUT, float(self._values["close_timeout"]))
 
     def _tell(self, event: str, text: str, error: Exception | None = None, **fields: Any) -> None:
         if error is not None:

@@ -25,10 +25,10 @@ __all__ = [
     "markdown_table",
 ]
 
-Role: TypeAlias = Literal["producer", "consumer", "share consumer", "listener", "driver"]
+Role: TypeAlias = Literal["producer", "consumer", "share consumer", "admin", "listener", "driver"]
 Value: TypeAlias = str | int | float | bool | Mapping[str, Any] | Callable[[], Any] | None
 
-CLIENTS: tuple[Role, ...] = ("producer", "consumer", "share consumer")
+CLIENTS: tuple[Role, ...] = ("producer", "consumer", "share consumer", "admin")
 _PRODUCER: tuple[Role, ...] = ("producer",)
 _CONSUMER: tuple[Role, ...] = ("consumer",)
 _CONSUMERS: tuple[Role, ...] = ("consumer", "share consumer")
@@ -321,6 +321,12 @@ DEFAULTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "socket.timeout.ms": ("10000", "a silent broker is given up after 10 s, not 60"),
         "statistics.interval.ms": ("0", "statistics cost time; set it to get them"),
     },
+    "admin": {
+        "client.id": ("rdknotify", "the name in the brokers' logs and metrics"),
+        "reconnect.backoff.max.ms": ("1000", "a broker that comes back is found within 1 s"),
+        "socket.timeout.ms": ("10000", "a silent broker is given up after 10 s, not 60"),
+        "statistics.interval.ms": ("0", "statistics cost time; set it to get them"),
+    },
 }  # fmt: skip
 """librdkafka properties that we set, each with its value and the reason; ``config`` may change them."""
 
@@ -328,6 +334,7 @@ FIXED: Mapping[str, Mapping[str, str]] = {
     "producer": {"log.queue": "true"},
     "consumer": {"log.queue": "true", "enable.auto.commit": "false", "enable.auto.offset.store": "false"},
     "share consumer": {"log.queue": "true"},
+    "admin": {"log.queue": "true"},
 }
 """librdkafka properties that we set and own: see :data:`OWNED`."""
 

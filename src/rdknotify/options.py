@@ -152,7 +152,10 @@ class _Read:
         if self.role in option.roles:
             self._once(option.name, name, converted, self.options)
         elif self.source == "option":
-            raise ConfigError(f"option {name}: a {self.role} has none of this name, it is for a {option.roles[0]}")
+            article = "an" if self.role == "admin" else "a"
+            raise ConfigError(
+                f"option {name}: {article} {self.role} has none of this name, it is for a {option.roles[0]}"
+            )
 
     def _take_property(self, name: str, value: Any) -> None:
         if not isinstance(name, str) or not name:

@@ -37,7 +37,9 @@ __all__ = [
 ]
 
 def version() -> str: ...
-def features() -> tuple[str, ...]: ...
+def features() -> tuple[str, ...]:
+    """What librdkafka was built with, by its names: ``gzip``, ``ssl``, ``sasl_scram``, ``oidc`` ..."""
+
 def parts() -> dict[str, str]: ...
 def live_handles() -> dict[str, int]: ...
 def wait_events(timeout: float) -> bool:
@@ -78,11 +80,15 @@ class Client:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What it is called in the log, as ``rdknotify#producer-1``."""
+
     @property
     def meter(self) -> Meter: ...
     @property
-    def closed(self) -> bool: ...
+    def closed(self) -> bool:
+        """Whether it was closed, or belongs to the parent of this process. Never blocks."""
+
     def take_events(self) -> list[Event]:
         """Take the logs, errors and statistics that arrived since the last call; never blocks, works after close."""
 
@@ -124,7 +130,9 @@ class Client:
     ) -> list[KafkaError | None]:
         """Create ``(name, partitions, replication, config)``; one answer each (-1: the broker's default)."""
 
-    def delete_topics(self, topics: Sequence[str], timeout: float = 10.0) -> list[KafkaError | None]: ...
+    def delete_topics(self, topics: Sequence[str], timeout: float = 10.0) -> list[KafkaError | None]:
+        """Delete topics by name; one answer each, None where it was deleted. The broker does so a little later."""
+
     def shut(self, timeout: float = 1.0) -> None:
         """Release the handle: give up what is in flight, leave the group in the background. Idempotent, bounded.
 
@@ -137,13 +145,17 @@ class Delivery:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     @property
-    def total(self) -> int: ...
+    def total(self) -> int:
+        """How many records the call was given."""
+
     def __len__(self) -> int: ...
     @property
     def failed(self) -> int:
         """How many records are known by now not to have been delivered; never blocks."""
 
-    def done(self) -> bool: ...
+    def done(self) -> bool:
+        """Whether every outcome is known; never blocks."""
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until every outcome is known; false at the timeout."""
 
@@ -203,21 +215,33 @@ class Record:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     @property
-    def value(self) -> bytes | None: ...
+    def value(self) -> bytes | None:
+        """A copy of the value; None of a tombstone."""
+
     @property
-    def key(self) -> bytes | None: ...
+    def key(self) -> bytes | None:
+        """A copy of the key; None where there is none."""
+
     @property
     def delivery_count(self) -> int:
         """How often a share group has handed it out, this time included; 0 outside of share groups."""
 
     @property
-    def headers(self) -> list[tuple[str, bytes | None]]: ...
+    def headers(self) -> list[tuple[str, bytes | None]]:
+        """Names and values, in the order in which they were sent; a name may be there twice."""
+
     @property
-    def topic(self) -> str: ...
+    def topic(self) -> str:
+        """The topic's name."""
+
     @property
-    def partition(self) -> int: ...
+    def partition(self) -> int:
+        """The partition's number, from 0."""
+
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """Its place in the partition."""
+
     @property
     def timestamp(self) -> int | None:
         """Milliseconds since the epoch, as the topic's ``message.timestamp.type`` says; None where there is none."""
@@ -233,12 +257,18 @@ class Batch:
     def __bool__(self) -> bool: ...
     def __getitem__(self, index: int, /) -> Record: ...
     def __iter__(self) -> Iterator[Record]: ...
-    def values(self) -> list[bytes | None]: ...
-    def keys(self) -> list[bytes | None]: ...
+    def values(self) -> list[bytes | None]:
+        """A copy of each value; None of a tombstone."""
+
+    def keys(self) -> list[bytes | None]:
+        """A copy of each key."""
+
     def origins(self) -> list[Offset]:
         """Topic, partition and offset of each record."""
 
-    def timestamps(self) -> list[int | None]: ...
+    def timestamps(self) -> list[int | None]:
+        """Milliseconds since the epoch of each record."""
+
     def positions(self) -> list[Position]:
         """For each partition in the batch the offset after its last record: what to commit."""
 
@@ -270,7 +300,9 @@ class Consumer(Client):
         """Begin reading at these offsets; -1001 is the committed one, -2 the earliest, -1 the latest."""
 
     def unassign(self, partitions: Sequence[Partition], incremental: bool) -> None: ...
-    def assignment(self) -> list[Partition]: ...
+    def assignment(self) -> list[Partition]:
+        """The partitions that are read now."""
+
     def commit(
         self,
         positions: Sequence[Position],
@@ -283,7 +315,9 @@ class Consumer(Client):
         ``meanwhile`` is called while the answer is on its way; what it raises comes out.
         """
 
-    def committed(self, partitions: Sequence[Partition], timeout: float = 5.0) -> dict[Partition, int | None]: ...
+    def committed(self, partitions: Sequence[Partition], timeout: float = 5.0) -> dict[Partition, int | None]:
+        """The group's committed offset of each; None where there is none."""
+
     def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """The offset that the next record gets, as of the last fetch; never waits.
 
@@ -294,7 +328,9 @@ class Consumer(Client):
     def topic_ids(self, topics: Sequence[str], timeout: float = 5.0) -> dict[str, str]:
         """The cluster's id of each of these topics; those that are not there, or have none, are left out."""
 
-    def watermarks(self, topic: str, partition: int, timeout: float = 5.0) -> tuple[int, int]: ...
+    def watermarks(self, topic: str, partition: int, timeout: float = 5.0) -> tuple[int, int]:
+        """The oldest offset that is there, and the next one to be written, as the broker says now."""
+
     def offsets_for_times(self, times: Sequence[Offset], timeout: float = 5.0) -> dict[Partition, int]:
         """First offsets at or after the given milliseconds; -1 where there is none yet."""
 

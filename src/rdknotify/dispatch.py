@@ -32,7 +32,9 @@ class NotificationResult(str, Enum):
     """What an endpoint answers; None and anything else means HANDLED. The values are oslo.messaging's."""
 
     HANDLED = "handled"
+    """The endpoint is done with it."""
     REQUEUE = "requeue"
+    """The endpoint wants it again, which not every ``settle`` can grant: see :class:`~rdknotify.Listener`."""
 
 
 class NotificationFilter:
@@ -58,6 +60,7 @@ class NotificationFilter:
         self._payload = _compiled_each(payload, "payload")
 
     def match(self, context: Any, publisher_id: Any, event_type: Any, metadata: Any, payload: Any) -> bool:
+        """Whether a notification with these fields is let through. Thread-safe."""
         return (
             (self._event_type is None or _matches(self._event_type, event_type))
             and (self._publisher_id is None or _matches(self._publisher_id, publisher_id))

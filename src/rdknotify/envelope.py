@@ -57,6 +57,7 @@ class Notification:
     Attributes:
         message_id: unique; consumers drop a twin by it.
         publisher_id: who sent it; oslo.messaging allows None.
+        event_type: what happened, as ``compute.instance.create.end``.
         priority: upper case, as ``INFO``.
         payload: JSON values.
         timestamp: when it was made, UTC, ``YYYY-MM-DD HH:MM:SS.ffffff`` (oslo.messaging leaves out

@@ -90,11 +90,12 @@ def _method(priority: str) -> Callable[[Notifier, Any, str, Any], str]:
 class Notifier(Closing):
     """Sends notifications of one publisher to ``<topic>.<priority>[.<virtual host>]`` of each of its topics.
 
-    ``audit``, ``debug``, ``info``, ``warn``, ``error``, ``critical`` and ``sample`` enqueue one
-    notification and return its message id; they wait only while the local queue is full (option
-    ``queue_timeout``). A payload that cannot be encoded raises before anything is enqueued. What Kafka did
-    not take is logged, and named by the next ``flush()`` or ``close()``. Records have no key. Safe to use
-    from several threads. As a context manager it is closed at the end.
+    ``info(ctxt, event_type, payload)``, and ``audit``, ``debug``, ``warn``, ``error``, ``critical`` and ``sample``,
+    enqueue one notification and return its message id (``ctxt``: the request's context, a mapping; ``payload``: what
+    JSON can hold). They wait only while the local queue is full (option ``queue_timeout``), then raise QueueFull. A
+    payload that cannot be encoded raises before anything is enqueued. What Kafka did not take is logged, and named by
+    the next ``flush()`` or ``close()``. Records have no key. Safe to use from several threads. As a context manager
+    it is closed at the end.
 
     Args:
         url: the transport URL, or a :class:`~rdknotify.TransportURL`.

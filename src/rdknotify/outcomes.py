@@ -23,7 +23,13 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A record that was not (or perhaps not) delivered: its index in the batch, why, and what may be done."""
+    """A record that was not (or perhaps not) delivered.
+
+    Attributes:
+        index: its place in the batch, from 0.
+        error: why, as the broker or librdkafka told it.
+        outcome: ``NOT_PERSISTED`` or ``POSSIBLY_PERSISTED``: whether it may be sent again without a twin.
+    """
 
     index: int
     error: KafkaError
@@ -32,7 +38,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """The outcome of every record of a batch: ``delivered`` plus ``len(failures)`` is ``total``."""
+    """The outcome of every record of a batch: ``delivered`` plus ``len(failures)`` is ``total``.
+
+    Attributes:
+        total: records in the batch.
+        delivered: how many are on the log.
+        failures: the others, by their index.
+    """
 
     total: int
     delivered: int

@@ -34,7 +34,12 @@ _HASH_DIGITS = 8
 
 
 class TopicPartition(NamedTuple):
-    """One partition of one topic."""
+    """One partition of one topic.
+
+    Attributes:
+        topic: the topic's whole name.
+        partition: its number, from 0.
+    """
 
     topic: str
     partition: int

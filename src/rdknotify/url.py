@@ -49,7 +49,16 @@ def is_confidential(address: str) -> bool:
 class TransportURL:
     """Where the brokers are, who we are to them, and options that override those given otherwise.
 
-    Immutable. Compares by value, credentials included.
+    ``kafka://user:password@host1:9092,host2:9092/virtual-host?option=value``. Immutable. Compares by value, credentials
+    included. ``str`` and ``repr`` do not show the password. Raises ConfigError for parts that no URL could have.
+
+    Attributes:
+        hosts: host and port of each broker to begin with; any of them names the others.
+        username: who we are, for SASL.
+        password: only with a user.
+        virtual_host: the end of the topics' names; None: they have none.
+        query: options by name, which win over all others.
+        scheme: ``kafka``, or ``rdkafka`` where oslo.messaging chooses a driver by it.
     """
 
     hosts: tuple[tuple[str, int], ...]

@@ -127,7 +127,7 @@ def runs(path: Path) -> list[Run]:
 def try_wheel(path: Path, run: Run, kafka: Kafka) -> None:
     """Do one of the runs of the wheel in ``path``; what is wrong stands in its checks."""
     if run.why_not:
-        with run.check("pip finds all that it needs"):
+        with run.check("pip finds all"):
             if lacking := LACKING.get(run.version):
                 raise NotRun(lacking)
             installable(path, Python(run.version), Wheel(path).variant.target)
@@ -265,7 +265,7 @@ def summary(runs: list[Run]) -> str:
 
 def _sentence(run: Run) -> str:
     if run.why_not:
-        found = "; pip finds all that it needs" if any(check.outcome == PASSED for check in run.checks) else ""
+        found = "; pip finds all" if any(check.outcome == PASSED for check in run.checks) else ""
         return f"CPython {run.version} not run: {run.why_not}{found}"
     done = [check for check in run.checks if check.outcome == PASSED and check.what not in ("environment", "import")]
     told = [f"{check.what} {check.detail}" if check.what == "core" else check.what for check in done]

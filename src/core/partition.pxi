@@ -4,7 +4,7 @@ cimport librdkafka as rdk
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, strcmp
 
 
 cdef uint32_t _murmur2(const uint8_t *data, size_t size) noexcept nogil:
@@ -86,6 +86,32 @@ cdef int32_t _partitioner(
     chosen = _keyed(key, size, partitions) if key != NULL else _keyless(t, STICKY_BYTES)
     pthread_mutex_unlock(&t.lock)
     return chosen
+
+cdef TopicState *_topic_state(Handle *h, bytes name) except NULL:
+    """The one of that topic, made if need be. Librdkafka keeps a topic as it was first told of it: so this comes first."""
+    cdef rdk.rd_kafka_topic_conf_t *conf
+    cdef TopicState *t = h.topics
+    while t != NULL:
+        if strcmp(t.name, name) == 0:
+            return t
+        t = t.next
+    t = <TopicState *> calloc(1, sizeof(TopicState))
+    if t == NULL:
+        raise MemoryError
+    pthread_mutex_init(&t.lock, NULL)
+    t.name = strdup(name)
+    t.sticky = <int32_t> (rdn_now() % 1009)  # so that many producers do not begin with the same partition
+    conf = rdk.rd_kafka_default_topic_conf_dup(h.rk)
+    rdk.rd_kafka_topic_conf_set_opaque(conf, t)
+    rdk.rd_kafka_topic_conf_set_partitioner_cb(conf, _partitioner)
+    t.rkt = rdk.rd_kafka_topic_new(h.rk, name, conf)
+    if t.rkt == NULL:
+        _free_topics(t)
+        raise kafka_error(rdk.rd_kafka_last_error(), f"topic {_text(name)!r} cannot be used: "
+                          f"{_reason(rdk.rd_kafka_last_error())}")
+    t.next = h.topics
+    h.topics = t
+    return t
 
 cdef bint _choose_partitions(TopicState *t, rdk.rd_kafka_message_t *msgs, int n) noexcept nogil:
     """Give each record its partition; true if there is more than one.

@@ -143,31 +143,18 @@ cdef class Producer(Client):
     cdef _Topic _open_topic(self, topic):
         cdef Handle *h = self._open()
         cdef _Topic result = _Topic.__new__(_Topic)
-        cdef rdk.rd_kafka_topic_conf_t *conf
-        cdef TopicState *t
         if not isinstance(topic, str):
             raise TypeError(f"topic is {type(topic).__name__}; it must be a str")
         self.check_topic(topic)
-        name = topic.encode()
-        t = <TopicState *> calloc(1, sizeof(TopicState))
-        if t == NULL:
-            raise MemoryError
-        pthread_mutex_init(&t.lock, NULL)
-        t.name = strdup(name)
-        t.sticky = <int32_t> (rdn_now() % 1009)  # so that many producers do not begin with the same partition
-        conf = rdk.rd_kafka_default_topic_conf_dup(h.rk)
-        rdk.rd_kafka_topic_conf_set_opaque(conf, t)
-        rdk.rd_kafka_topic_conf_set_partitioner_cb(conf, _partitioner)
-        t.rkt = rdk.rd_kafka_topic_new(h.rk, name, conf)
-        if t.rkt == NULL:
-            _free_topics(t)
-            raise kafka_error(rdk.rd_kafka_last_error(), f"topic {topic!r} cannot be used: "
-                              f"{_reason(rdk.rd_kafka_last_error())}")
-        t.next = h.topics
-        h.topics = t
-        result.state = t
+        result.state = _topic_state(h, topic.encode())
         self._topics[topic] = result
         return result
+
+    def metadata(self, topic=None, timeout=5.0):
+        """Ask the cluster for its brokers, topics and leaders."""
+        if topic is not None:
+            _topic_state(self._open(), topic.encode())  # before librdkafka knows the topic
+        return super().metadata(topic, timeout)
 
     def send(self, topic, value, key=None, headers=None, *, timeout=None):
         """Enqueue one record; waits only while the local queue is full. What librdkafka refuses at once is raised."""

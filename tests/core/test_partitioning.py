@@ -36,6 +36,15 @@ def test_keyed_records_go_where_the_java_client_sends_them(mock, producer, read,
     assert all(record.partition == (core.murmur2(record.key) & 0x7FFFFFFF) % partitions for record in records)
 
 
+def test_a_topic_that_was_asked_for_before_its_first_record_is_partitioned_alike(mock, producer, read):
+    mock.create_topic("asked", 4)
+    producer.metadata("asked")
+    keys = [b"%d" % i for i in range(200)]
+    producer.send_batch("asked", keys, keys=keys).result(10).raise_for_failures()
+    records = read(len(keys), ["asked"])
+    assert all(record.partition == (core.murmur2(record.key) & 0x7FFFFFFF) % 4 for record in records)
+
+
 def test_one_record_at_a_time_goes_where_a_batch_goes(producer, read, topic):
     keys = [b"%d" % i for i in range(40)]
     for key in keys:

@@ -81,7 +81,7 @@ class Option:
 OPTIONS: tuple[Option, ...] = (
     # -- connection
     Option(
-        name="security_protocol", type=str, default=None,
+        name="security_protocol", type=str, default=None, oslo_default="PLAINTEXT",
         property="security.protocol", choices=("PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL"),
         help="How to talk to the brokers. Unset: SASL_... if the URL has credentials, ..SSL if an ssl_ "
         "option is given, else PLAINTEXT.",

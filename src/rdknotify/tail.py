@@ -50,7 +50,8 @@ class Tail(Consumer):
         self._from_beginning = start == "earliest"
         # librdkafka asks for a group; this one does not come into being, as nobody joins and nothing is committed.
         group = f"rdknotify-tail-{uuid.uuid4().hex[:12]}"
-        super().__init__(url, topics, group, start="earliest", config=config, **options)
+        given = {name: value for name, value in options.items() if name != "auto_offset_reset"}  # another name of start
+        super().__init__(url, topics, group, start="earliest", config=config, **{**given, "create_topics": False})
 
     def _begin(self, subscription: Sequence[str]) -> None:
         self._wanted = [_matching(topic) for topic in subscription]

@@ -1,7 +1,7 @@
 """What a line of a file stands for: a notification to be made, or a record as it is; and bytes in JSON.
 
-A notification: ``{"event_type": ..., "payload": ..., "priority": ..., "publisher_id": ..., "ctxt": ..., "key": ...}``, of
-which only ``event_type`` must be there. With ``message_id`` (and ``timestamp``) it is one that was made before, and
+A notification: ``{"event_type": ..., "payload": ..., "priority": ..., "publisher_id": ..., "ctxt": ..., "key": ...}``;
+only ``event_type`` must be there. With ``message_id`` (and ``timestamp``) it is one that was made before, and
 keeps its identity: ``listen --json`` prints that. A record: ``{"topic": ..., "key": ..., "headers": [[name, value]],
 "value": ...}``, as ``listen --raw`` prints it. Bytes are text where they are UTF-8, else ``{"base64": ...}``.
 """

@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,7 @@ from rdknotify.options import for_role, resolve
 from rdknotify.provenance import Origin
 from rdknotify.share_intake import ShareIntake
 from rdknotify.topics import notification_topic
+from rdknotify.tracing import Tracing
 from rdknotify.url import TransportURL
 
 __all__ = ["Counts", "Listener"]
@@ -96,6 +98,7 @@ class Listener(service.Service):
         dead_letter: a topic; True: one named after the source topic and the group; False: dead letters are
             logged and skipped. None: the option ``dead_letter_topic``, or else False for ``settle="before"`` only.
         stop_timeout: seconds that ``close()`` and interpreter exit wait for endpoints to end (default: 30).
+        tracing: called around endpoints, as :class:`rdknotify.otel.Tracing`; None: nothing is.
 
     Raises:
         ConfigError: an option, topic, endpoint or argument is wrong.
@@ -115,6 +118,7 @@ class Listener(service.Service):
         retry_delay: float | None = None,
         dead_letter: str | bool | None = None,
         stop_timeout: float | None = None,
+        tracing: Tracing | None = None,
         config: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
@@ -146,6 +150,7 @@ class Listener(service.Service):
         self._gone: set[tuple[str, int]] = set()
         """Partitions that were taken away while their records were handed out."""
         self._said_refused = False
+        self._tracing = tracing
 
     @property
     def group(self) -> str:
@@ -246,7 +251,11 @@ class Listener(service.Service):
 
     def _wanted_again(self, record: Record, notification: Notification) -> bool:
         try:
-            result = self._dispatcher.dispatch(notification)
+            if self._tracing is None:
+                result = self._dispatcher.dispatch(notification)
+            else:
+                with self._tracing.processing([record], self.group):
+                    result = self._dispatcher.dispatch(notification)
         except Exception as error:
             self._log_failure(error, [record], [notification])
             return self._settle_after
@@ -263,7 +272,8 @@ class Listener(service.Service):
                 records.append(record)
                 notifications.append(found)
         try:
-            results = self._dispatcher.dispatch_batch(notifications) if notifications else []
+            with self._tracing.processing(records, self.group) if self._tracing and records else nullcontext():
+                results = self._dispatcher.dispatch_batch(notifications) if notifications else []
         except Exception as error:
             self._log_failure(error, records, notifications)
             outcome.again = records if self._settle_after else []

@@ -14,6 +14,7 @@ from rdknotify.errors import ConfigError, QueueFull, Timeout
 from rdknotify.ledger import Ledger, Undelivered
 from rdknotify.outcomes import BatchReport, Failure, Outcome
 from rdknotify.producer import Producer
+from rdknotify.tracing import TracedProducer, Tracing
 from rdknotify.url import TransportURL
 
 __all__ = ["Delivery", "MergedDelivery", "Notifier", "Undelivered"]
@@ -101,6 +102,7 @@ class Notifier(Closing):
         url: the transport URL, or a :class:`~rdknotify.TransportURL`.
         publisher_id: who sends, as ``"compute.node1"``.
         topics: notification topics, without priority and virtual host; each gets every notification.
+        tracing: follows notifications to who handles them, as :class:`rdknotify.otel.Tracing`; None: nothing is done.
         config: other librdkafka properties. ``options``: those of a producer.
 
     Raises:
@@ -113,6 +115,7 @@ class Notifier(Closing):
         publisher_id: str,
         topics: Sequence[str] = ("notifications",),
         *,
+        tracing: Tracing | None = None,
         config: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
@@ -125,7 +128,10 @@ class Notifier(Closing):
             for priority in names.PRIORITIES
         }
         self._ledger = Ledger()
-        self._producer = Producer(url, config=config, **options)
+        if tracing is None:
+            self._producer = Producer(url, config=config, **options)
+        else:
+            self._producer = TracedProducer(url, tracing=tracing, config=config, **options)
 
     audit = _method("audit")
     debug = _method("debug")

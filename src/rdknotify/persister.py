@@ -29,6 +29,7 @@ from rdknotify.sinks import OffsetsBehind, Sink, SinkError, Span, TopicReplaced
 from rdknotify.sinks.schema import NOTIFICATION, Schema
 from rdknotify.storing import Aside, InHand, PersisterCounts, Storer, Storing, done
 from rdknotify.topics import TopicPartition
+from rdknotify.tracing import Tracing
 from rdknotify.url import TransportURL
 
 __all__ = ["Persister", "PersisterCounts"]
@@ -93,6 +94,7 @@ class Persister(Service):
         give_up_after: seconds after which a failing database ends the persister with its error; None: never.
         stop_timeout: seconds that ``close()`` waits; a ``stop()`` tries to store what is in hand for half of
             it.
+        tracing: called around each store, as :class:`rdknotify.otel.Tracing`; None: nothing is.
 
     Raises:
         ConfigError: an option, topic or argument is wrong.
@@ -111,6 +113,7 @@ class Persister(Service):
         dead_letter: str | os.PathLike[str] | bool | DeadLetterSink | None = None,
         give_up_after: float | None = None,
         stop_timeout: float = 30.0,
+        tracing: Tracing | None = None,
         config: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
@@ -133,7 +136,7 @@ class Persister(Service):
             lambda: Republisher(url, config=config, **{"delivery_timeout": DEAD_LETTER_TIMEOUT, **for_producer}),
         )
         self._counts = PersisterCounts()
-        self._storer = Storer(sink, self._dead_letters, self.group, self._counts)
+        self._storer = Storer(sink, self._dead_letters, self.group, self._counts, tracing)
         interval = float(settings.conf.get("max.poll.interval.ms", MAX_POLL_INTERVAL)) / 1000
         self._patience, self._hook_time = min(PATIENCE, interval / 4), min(HOOK_TIME, interval / 2)
         self._aside: Aside | None = None

@@ -142,7 +142,10 @@ class Producer(Closing, core.Producer):
     def _unchecked(self, **conf: str) -> Producer:
         """Another producer with our settings, but for some properties; its cluster is known to answer."""
         values = {**self._settings.values, "connect_timeout": None}
-        return Producer(replace(self._settings, values=values, conf={**self._settings.conf, **conf}))
+        return self._another(replace(self._settings, values=values, conf={**self._settings.conf, **conf}))
+
+    def _another(self, settings: Settings) -> Producer:
+        return Producer(settings)
 
     def set_credentials(self, username: str, password: str) -> None:
         """Authenticate with these from now on: new connections do, and those that must authenticate again (KIP-368).

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 from rdknotify._rdknotify import Batch, Record
@@ -18,6 +19,7 @@ from rdknotify.shapes import Partition, Position
 from rdknotify.sinks import RowRefused, Sink, Span
 from rdknotify.sinks.schema import Poison, Row
 from rdknotify.topics import TopicPartition
+from rdknotify.tracing import Tracing
 
 __all__ = ["Aside", "InHand", "PersisterCounts", "Storer", "Storing", "done"]
 
@@ -152,7 +154,15 @@ def done(answer: Future[Any], seconds: float) -> bool:
 class Storer:
     """Stores what is in hand; tried again it goes on where it failed. Used by one thread."""
 
-    def __init__(self, sink: Sink, dead_letters: DeadLetterSink, group: str, counts: PersisterCounts) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        dead_letters: DeadLetterSink,
+        group: str,
+        counts: PersisterCounts,
+        tracing: Tracing | None = None,
+    ) -> None:
+        self._tracing = tracing
         self._sink = sink
         self._dead_letters = dead_letters
         self._group = group
@@ -160,6 +170,13 @@ class Storer:
 
     def store(self, hand: InHand, spans: Mapping[TopicPartition, Span]) -> None:
         """Dead letters, then rows and offsets in one transaction."""
+        if self._tracing is None:
+            self._store(hand, spans)
+        else:
+            with self._tracing.processing(chain.from_iterable(hand.batches), self._group):
+                self._store(hand, spans)
+
+    def _store(self, hand: InHand, spans: Mapping[TopicPartition, Span]) -> None:
         if hand.poison:
             letters = [entry.record for entry in hand.poison]
             self._dead_letters.send(letters, [entry.reason for entry in hand.poison], self._group)
@@ -172,7 +189,7 @@ class Storer:
                 raise
             hand.poison = self._sift(hand, hand.rows)
             hand.rows = []
-            self.store(hand, spans)
+            self._store(hand, spans)
         else:
             self._count(new, len(hand.rows))
 

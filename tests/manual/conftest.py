@@ -12,6 +12,7 @@ These stand for what the tests have, in blocks and in the comments below:
 - ``localhost:9093``, ``localhost:9094``: the same with TLS; with client certificates (the common name is the user)
 - ``localhost:9095``: SASL_SSL, any mechanism; alice (password alice-pw) may do all, bob (bob-pw) and carol nothing
 - ``postgresql://localhost/notifications``: an empty database of a real PostgreSQL
+- ``kafka-topics.sh``, ``kafka-acls.sh`` and some more: Kafka's own tools
 
 A page that names one of the secure ports finds ``ca.pem``, ``client.crt`` and ``client.key`` (of alice, password
 ``secret``) in its folder; what it makes under these names is overwritten before the block that names the port.
@@ -41,7 +42,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.manual import PageRun
+from support.kafka_tools import NAMED, bring_tools
+from support.manual import TOOLS, PageRun
 
 from rdknotify import Producer
 from rdknotify.testing import LocalKafka
@@ -65,6 +67,8 @@ class Stage:
             kafka = self._cluster("kafka_secure")
             _bring_certificates(kafka, self._folder)
             text = text.replace(address, kafka.bootstrap_of(SECURE[address]))
+        if NAMED.search(text):
+            bring_tools(self._folder / TOOLS)
         if DATABASE in text:
             self._database = self._database or self._request.getfixturevalue("dsn")
             text = text.replace(DATABASE, self._database)

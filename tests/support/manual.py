@@ -28,6 +28,8 @@ SHELL, PYTHON = {"sh", "bash"}, {"python"}
 ATTRIBUTES = {"until", "when", "meanwhile", "ready", "save", "continues", "prints", "exit", "no"}
 DOCKERFILE = {"ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "RUN"}
 DOCKERFILE |= {"STOPSIGNAL", "USER", "VOLUME", "WORKDIR"}
+TOOLS = ".tools"
+"""Programs in this folder of a page's folder are found first."""
 TIMEOUT = 60.0
 """Seconds for one block, and for a marker to show up, on a loaded machine."""
 SIGNAL_EVERY = 5.0
@@ -108,7 +110,7 @@ class PageRun:
         self._folder = folder
         self._replaced = replaced
         keep = {name: value for name, value in os.environ.items() if not name.startswith(("RDKNOTIFY_URL", "PG"))}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        path = os.pathsep.join([str(folder / TOOLS), str(Path(sys.executable).parent), os.environ["PATH"]])
         ours = {"PATH": path, "HOME": str(folder), "PWD": str(folder), "NO_COLOR": "1", "COLUMNS": "100"}
         self._environment = {**keep, **ours, "PYTHONUNBUFFERED": "1", "RDKNOTIFY_CACHE": str(cache_folder())}
         self._meanwhile: _Running | None = None

@@ -404,7 +404,14 @@ def _group(name: str, answer: Any) -> Group | KafkaError:
         assignor,
         coordinator and Node(*coordinator),
         tuple(
-            Member(identity, client_id, instance_id, host, tuple(sorted(TopicPartition(*each) for each in reads)))
+            # Java's way to write an address begins with the name, which is not there.
+            Member(
+                identity,
+                client_id,
+                instance_id,
+                host.lstrip("/"),
+                tuple(sorted(TopicPartition(*each) for each in reads)),
+            )
             for identity, client_id, instance_id, host, reads in sorted(members)
         ),
     )

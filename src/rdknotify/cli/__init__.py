@@ -25,7 +25,7 @@ from rdknotify.errors import RdNotifyError
 
 __all__ = ["commands", "main"]
 
-COMMANDS = ("send", "listen", "persist", "dead-letter", "doctor", "demo", "version")
+COMMANDS = ("send", "listen", "persist", "lag", "topics", "dead-letter", "doctor", "demo", "version")
 
 
 class _Commands(click.Group):

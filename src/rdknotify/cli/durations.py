@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-__all__ = ["DURATION", "MOMENT", "duration", "moment"]
+__all__ = ["DURATION", "MOMENT", "duration", "in_words", "moment"]
 
 _SECONDS = {
     "ms": 0.001, "s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600,
@@ -52,6 +52,20 @@ def moment(text: str) -> float:
         return datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text.strip())).timestamp()
     except (ValueError, OverflowError, OSError):
         raise ValueError(f"{text!r} is no time: {_MOMENT}") from None
+
+
+def in_words(seconds: float) -> str:
+    """As a person would say it, by its two largest units: ``7 days``, ``1 h 5 min``, ``0.2 s``."""
+    if seconds < 1:
+        return f"{seconds:.2g} s"
+    words, left = [], round(seconds)
+    for size, unit, plural in ((86400, "day", "days"), (3600, "h", "h"), (60, "min", "min"), (1, "s", "s")):
+        count, left = divmod(left, size)
+        if count:
+            words.append(f"{count:,} {unit if count == 1 else plural}")
+        elif words:
+            break  # the next one would be too fine
+    return " ".join(words[:2])
 
 
 class _Time(click.ParamType):  # type: ignore[type-arg]  # older clicks have no generic one

@@ -227,7 +227,7 @@ class _Run:
             output.tell(self._closing_line())
 
     def _verdict(self) -> Exit:
-        if not self._joined:
+        if not self._joined and not self._persister.stored:
             output.tell("no partition came to this member: see `rdknotify doctor`, and whether the topics are there")
             return Exit.FAILED
         return Exit.PARTLY if self._persister.counts.poison and not self._keeps_letters else Exit.DONE

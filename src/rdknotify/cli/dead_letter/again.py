@@ -55,6 +55,8 @@ def by_command(command: str) -> Change:
         if done.returncode:
             said = done.stderr.decode("utf-8", "replace").strip().splitlines()
             raise NotSent(f"--fix {command!r} ended with status {done.returncode}{': ' + said[-1] if said else ''}")
+        if letter.value and not done.stdout:
+            raise NotSent(f"--fix {command!r} printed nothing")
         return done.stdout
 
     return change

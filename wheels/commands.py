@@ -16,8 +16,8 @@ from vendor.recipe import BuildError
 
 __all__ = ["Stopped", "heed_sigterm", "run", "stopped"]
 
-TIMEOUT = 1800.0
-"""Seconds for one command; the longest compiles all static parts of a target."""
+TIMEOUT = 3600.0
+"""Seconds for one command; the longest runs the tests of the core by an emulated processor."""
 GRACE = 5.0
 """Seconds between asking a command to end and ending it."""
 

@@ -20,6 +20,7 @@ import click
 
 from rdknotify.testing import LocalKafka, LocalKafkaError
 from vendor.recipe import BuildError
+from wheels.commands import Stopped
 from wheels.environment import CONFLUENT, PATIENCE, Environment, installable
 from wheels.extension import ROOT
 from wheels.inspection import Wheel
@@ -85,6 +86,10 @@ class Run:
             made.outcome, made.detail = NOT_RUN, str(reason)
         except BuildError as error:
             made.outcome, made.detail = FAILED, str(error)
+        except Stopped:
+            made.outcome, made.detail = NOT_RUN, "stopped before its end"
+            self.checks.append(made)
+            raise
         made.seconds = round(time.monotonic() - began, 1)
         self.checks.append(made)
         say(f"CPython {self.version}, {self.where}: {what}: {made.outcome}, {made.detail}", made.seconds)
@@ -156,10 +161,10 @@ def try_wheel(path: Path, run: Run, kafka: Kafka) -> None:
             run.python, run.machine, run.libc, run.gil = (told[name] for name in ("python", "machine", "libc", "gil"))
             check.detail = ", ".join(f"{name} {version}" for name, version in told["parts"].items())
         steps: dict[str, Callable[[], str]] = {
-            "core": lambda: _core(environment, folder),
             "demo": lambda: _demo(environment, run.version),
             "TLS": lambda: _secure(environment, kafka),
             "beside confluent-kafka": lambda: _beside(environment, kafka),
+            "core": lambda: _core(environment, folder),  # takes longest
         }
         for what, step in steps.items():
             with run.check(what) as check:
@@ -260,7 +265,7 @@ def record(results: dict[str, list[Run]]) -> None:
 
 def summary(runs: list[Run]) -> str:
     """One line on what was run of a wheel, and what was not."""
-    return "; ".join(map(_sentence, runs))
+    return "; ".join(_sentence(run) for run in sorted(runs, key=lambda run: VERSIONS.index(run.version)))
 
 
 def _sentence(run: Run) -> str:
@@ -284,17 +289,23 @@ def command(wheels: tuple[Path, ...], only: list[Variant] | None, python: str | 
     if not paths:
         sys.exit("wheels: there are none in dist, or none of these: make wheels")
     planned = [(path, run) for path in paths for run in runs(path) if python in (None, run.version)]
-    results = {name: told for name, told in recorded().items() if name not in {path.name for path in paths}}
+    anew = {(run.wheel, run.version, run.where) for _, run in planned}
+    results = {
+        name: [run for run in told if (run.wheel, run.version, run.where) not in anew]
+        for name, told in recorded().items()
+    }
     recording = threading.Lock()
     with ExitStack() as stack:
         kafka = Kafka(stack)
 
         def one(work: tuple[Path, Run]) -> None:
             path, run = work
-            try_wheel(path, run, kafka)
-            with recording:  # at once: who stops the command keeps what has run
-                results.setdefault(path.name, []).append(run)
-                record(results)
+            try:
+                try_wheel(path, run, kafka)
+            finally:
+                with recording:  # at once: who stops the command keeps what has run
+                    results.setdefault(path.name, []).append(run)
+                    record(results)
 
         each(one, planned, WAITING * JOBS)
     if failures := [failure for _, run in planned for failure in run.failures]:

@@ -13,6 +13,7 @@ import pytest
 from rdknotify.testing import MockCluster
 from vendor.recipe import BuildError
 from wheels import environment, pythons, trial
+from wheels.commands import Stopped
 from wheels.targets import TARGETS, VARIANTS
 
 PROGRAMS = Path(trial.__file__).parent / "programs"
@@ -77,6 +78,23 @@ def test_an_error_of_our_own_is_no_result() -> None:
     run = made()
     with pytest.raises(ZeroDivisionError), run.check("beside"):
         1 / 0  # noqa: B018
+
+
+def test_what_is_stopped_is_told_as_not_run() -> None:
+    run = made()
+    with pytest.raises(Stopped), run.check("core"):
+        raise Stopped
+    assert (run.checks[-1].what, run.checks[-1].outcome) == ("core", trial.NOT_RUN)
+
+
+def test_a_run_on_one_python_keeps_those_on_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "RESULT", tmp_path / "trial.json")
+    monkeypatch.setattr(trial, "try_wheel", lambda path, run, kafka: setattr(run, "python", "9.9"))
+    wheel = tmp_path / f"rdknotify-0.1.0-cp311-abi3-{TARGETS[1].name}.whl"
+    wheel.touch()
+    trial.record({wheel.name: [trial.Run(wheel.name, version, TARGETS[1].name) for version in ("3.12", "3.11")]})
+    trial.command.main([str(wheel), "--python=3.11"], standalone_mode=False)
+    assert {run.version: run.python for run in trial.recorded()[wheel.name]} == {"3.11": "9.9", "3.12": ""}
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

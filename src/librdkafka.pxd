@@ -429,9 +429,12 @@ cdef extern from "rdkafka.h" nogil:
     ctypedef struct rd_kafka_ConfigEntry_t
     ctypedef struct rd_kafka_DescribeConfigs_result_t
 
+    ctypedef enum rd_kafka_ConfigSource_t:
+        RD_KAFKA_CONFIG_SOURCE_DYNAMIC_TOPIC_CONFIG
+
     const char *rd_kafka_ConfigEntry_name(const rd_kafka_ConfigEntry_t *entry)
     const char *rd_kafka_ConfigEntry_value(const rd_kafka_ConfigEntry_t *entry)
-    int rd_kafka_ConfigEntry_is_default(const rd_kafka_ConfigEntry_t *entry)
+    rd_kafka_ConfigSource_t rd_kafka_ConfigEntry_source(const rd_kafka_ConfigEntry_t *entry)
     int rd_kafka_ConfigEntry_is_sensitive(const rd_kafka_ConfigEntry_t *entry)
     const char *rd_kafka_ConfigResource_name(const rd_kafka_ConfigResource_t *config)
     const rd_kafka_ConfigEntry_t **rd_kafka_ConfigResource_configs(

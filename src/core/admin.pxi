@@ -150,7 +150,7 @@ cdef class Admin(Client):
         }
 
     def describe_configs(self, topics, timeout=10.0):
-        """``{topic: {name: (value, is default)} or its error}``; of what is confidential the value is None."""
+        """``{topic: {name: (value, is its own)} or its error}``; of what is confidential the value is None."""
         cdef _Request request = _request(self, rdk.RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, timeout)
         cdef const rdk.rd_kafka_ConfigResource_t **found
         cdef size_t i, n = 0
@@ -263,7 +263,7 @@ cdef tuple _topic(const rdk.rd_kafka_TopicDescription_t *topic):
     return _topic_id(topic), bool(rdk.rd_kafka_TopicDescription_is_internal(topic)), partitions
 
 cdef object _settings(const rdk.rd_kafka_ConfigResource_t *resource):
-    """``{name: (value, is default)}``, or the error."""
+    """``{name: (value, is the topic's own)}``, or the error."""
     cdef size_t i, n = 0
     cdef const rdk.rd_kafka_ConfigEntry_t **entries
     cdef const char *value
@@ -276,6 +276,6 @@ cdef object _settings(const rdk.rd_kafka_ConfigResource_t *resource):
         value = rdk.rd_kafka_ConfigEntry_value(entries[i])
         settings[_text(rdk.rd_kafka_ConfigEntry_name(entries[i]))] = (
             None if value == NULL or rdk.rd_kafka_ConfigEntry_is_sensitive(entries[i]) > 0 else _text(value),
-            rdk.rd_kafka_ConfigEntry_is_default(entries[i]) > 0,
+            rdk.rd_kafka_ConfigEntry_source(entries[i]) == rdk.RD_KAFKA_CONFIG_SOURCE_DYNAMIC_TOPIC_CONFIG,
         )
     return settings

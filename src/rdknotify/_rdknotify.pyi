@@ -425,7 +425,7 @@ class Admin(Client):
     def describe_configs(
         self, topics: Sequence[str], timeout: float | None = 10.0
     ) -> dict[str, dict[str, tuple[str | None, bool]] | KafkaError]:
-        """Each setting's value, None where it is confidential, and whether it is the default."""
+        """Each setting's value, None where it is confidential, and whether it was set for this topic."""
 
     def describe_cluster(self, timeout: float | None = 10.0) -> tuple[str, Node | None, list[Node]]:
         """Id, controller and nodes."""

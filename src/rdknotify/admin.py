@@ -111,10 +111,10 @@ class Topic:
 
 
 class Setting(NamedTuple):
-    """A setting of a topic: its value, None where that is confidential, and whether it is the default."""
+    """A setting of a topic: its value, None where that is confidential, and whether it was set for this topic."""
 
     value: str | None
-    default: bool
+    own: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,9 +181,11 @@ class _Lines(_Show):
     _begun = False
 
     def __call__(self, found: Sequence[GroupLag], paces: Paces | None) -> None:
-        titles = [_TITLES + (_PACE_TITLES if paces else ())] if not self._begun else []
-        self._begun = True
-        columns.print_lines([*titles, *(row for group in found for row in _rows(group, paces, named=True))])
+        rows = [row for group in found for row in _rows(group, paces, named=True)]
+        if rows and not self._begun:
+            self._begun = True
+            rows.insert(0, _TITLES + (_PACE_TITLES if paces else ()))
+        columns.print_lines(rows)
 
 
 class _Table(_Show):
@@ -238,7 +240,7 @@ def _rows(group: GroupLag, paces: Paces | None, named: bool) -> list[tuple[Any, 
     ]
     if named:
         return rows or [(*front, *[None] * (len(_TITLES) - 2 + (len(_PACE_TITLES) if paces else 0)))]
-    total = ("", None, None, None, group.lag, group.remark(), *(_pace(paces.of(group)) if paces else ()))
+    total = ("total", "", "", "", group.lag, group.remark(), *(_pace(paces.of(group)) if paces else ()))
     return [*rows, total] if len(rows) > 1 else rows
 
 

@@ -135,8 +135,9 @@ class Paces:
             return None
         grows, commits = (sum(rates) for rates in zip(*changes, strict=True))
         lag = sum(each.lag or 0 for each in partitions)
-        catching_up = commits - grows
-        return Pace(grows, commits, 0.0 if not lag else lag / catching_up if catching_up > 0 else None)
+        if lag <= commits:  # what a second takes away is on its way
+            return Pace(grows, commits, 0.0)
+        return Pace(grows, commits, lag / (commits - grows) if commits > grows else None)
 
     def _change(self, group: GroupLag, partition: PartitionLag) -> tuple[float, float] | None:
         seen = self._seen.get((group.name, partition.topic, partition.partition))

@@ -210,7 +210,7 @@ def _facts(topic: Topic, held: _Held, settings: dict[str, Setting]) -> dict[str,
         "trouble": _health(topic),
         "partitions": partitions,
         "settings": {name: setting.value for name, setting in settings.items()},
-        "changed": sorted(name for name, setting in settings.items() if not setting.default),
+        "own": sorted(name for name, setting in settings.items() if setting.own),
     }
 
 
@@ -222,8 +222,8 @@ def _show(topic: Topic, held: _Held, settings: dict[str, Setting]) -> None:
     if trouble := _health(topic):
         output.out.print(trouble, highlight=False, markup=False, style="red")
     if settings:
-        changed = [name for name, setting in settings.items() if not setting.default and name not in _SHOWN]
-        told = [f"{name}={_value(name, settings[name])}" for name in (*_SHOWN, *changed) if name in settings]
+        own = [name for name, setting in settings.items() if setting.own and name not in _SHOWN]
+        told = [f"{name}={_value(name, settings[name])}" for name in (*_SHOWN, *own) if name in settings]
         output.out.print("\n".join(told), highlight=False, markup=False)
     else:
         output.tell("the embedded broker tells no settings")
@@ -242,7 +242,7 @@ def _value(name: str, setting: Setting) -> str:
         value += f" ({in_words(int(value) / 1000)})"
     elif value == "-1" and name.startswith("retention."):
         value += " (no limit)"
-    return value if setting.default else f"{value}, set for this topic"
+    return f"{value}, set for this topic" if setting.own else value
 
 
 def _config(settings: Sequence[str], retention: float | None) -> dict[str, str]:
@@ -296,7 +296,7 @@ def _tell_failures(answers: dict[str, Any], verb: str) -> Exit:
     failed = {name: answer for name, answer in answers.items() if isinstance(answer, KafkaError)}
     for name, error in failed.items():
         hint = {
-            "UNKNOWN_TOPIC_OR_PART": f"cannot {verb} {name!r}: there is none; `rdknotify topics list` has those there are",
+            "UNKNOWN_TOPIC_OR_PART": f"cannot {verb} {name!r}: there is none; `rdknotify topics list` has them all",
             "TOPIC_ALREADY_EXISTS": f"cannot {verb} {name!r}: it is there already; --if-missing lets it be",
         }
         output.tell(hint.get(error.name, f"cannot {verb} {name!r}: {error}"))

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from rdknotify import _rdknotify as core
-from rdknotify import events, green, renewal, shapes
+from rdknotify import events, green, meters, renewal, shapes
 from rdknotify.errors import AuthenticationError, ConfigError, KafkaError, RdNotifyError
 from rdknotify.events import ClientEvents
 from rdknotify.logged import LISTED, error_name, listed, tell
@@ -93,6 +93,9 @@ class OpenClient(events.EventSource, Protocol):
     def exit_timeout(self) -> float:
         """Seconds that the exit of the process waits for this client at most."""
 
+    @property
+    def closed(self) -> bool: ...
+
     def close(self, timeout: float | None = None) -> None: ...
 
 
@@ -161,6 +164,7 @@ def admit(client: OpenClient, handle: core.Client, settings: Settings) -> None:
     Raises what :func:`connect` raises, unless ``connect_timeout`` is None.
     """
     renewal.keep(client.events, handle, settings)
+    meters.watch(client, handle, settings)
     events.watch(client)
     servers = settings.conf["bootstrap.servers"]
     client.events.meet(handle, servers)

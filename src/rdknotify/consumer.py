@@ -18,11 +18,12 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from rdknotify import _rdknotify as core
-from rdknotify import green, shapes
+from rdknotify import green, metrics, shapes
 from rdknotify.client import GroupClient, admit, check_accepted, deadline_after, remaining
 from rdknotify.coordinator import patiently
 from rdknotify.errors import ClosedError, CommitFailed, ConfigError, KafkaError
 from rdknotify.events import ClientEvents
+from rdknotify.meters import timed_commit
 from rdknotify.options import resolve
 from rdknotify.topics import TopicPartition, check_subscription
 from rdknotify.trouble import naming_options
@@ -137,6 +138,7 @@ class Consumer(GroupClient):
         with naming_options():
             self._core = core.Consumer(settings.conf)
         self.events = ClientEvents(self._core.name)
+        self._labels: tuple[str, str] = self.events.client_id, self._values["consumer_group"]
         try:
             admit(self, self._core, settings)
             if self._starts_latest and self._values["connect_timeout"] is not None:
@@ -317,7 +319,11 @@ class Consumer(GroupClient):
                 return None
         return [(*partition, starts.get(partition, _COMMITTED)) for partition in partitions]
 
+    def _count_rebalance(self, event: str) -> None:
+        metrics.add(metrics.REBALANCES, 1, *self._labels, event)
+
     def _take_on(self, offsets: Sequence[shapes.Offset], incremental: bool) -> None:
+        self._count_rebalance("assigned")
         generation = next(self._next_generation)
         begun = {(topic, partition): generation for topic, partition, _ in offsets}
         with self._assignment:
@@ -329,6 +335,7 @@ class Consumer(GroupClient):
 
     def _give_up(self, partitions: Sequence[shapes.Partition], incremental: bool, lost: bool) -> None:
         self._unanswered = None
+        self._count_rebalance("lost" if lost else "revoked")
         known = [TopicPartition(*partition) for partition in partitions if partition in self._generations]
         self._tell_partitions("partitions_lost" if lost else "revoked", known)
         if lost:
@@ -421,7 +428,8 @@ class Consumer(GroupClient):
                 meanwhile = None
             if ours:
                 once = iter([meanwhile])
-                patiently(lambda left: green.call(self._core.commit, ours, left, wait, next(once, None)), limit)
+                with timed_commit(*self._labels, waited=wait):
+                    patiently(lambda left: green.call(self._core.commit, ours, left, wait, next(once, None)), limit)
         if len(ours) < len(positions):
             gone = ", ".join(f"{topic}[{partition}]" for topic, partition, *_ in sorted({*positions} - {*ours}))
             text = f"not committed, because taken away in the meantime: {gone}"
@@ -462,6 +470,13 @@ class Consumer(GroupClient):
             partition: max(0, ends[partition] - (begins[partition] if offset is None else offset))
             for partition, offset in reached.items()
         }
+
+    def known_lag(self) -> tuple[int, dict[TopicPartition, int]]:
+        """How many partitions are assigned, and :meth:`lag` as of the last fetch, where something was polled."""
+        assigned = [TopicPartition(*partition) for partition in self._generations]
+        ends, reached = self._core.ends(assigned), self.position(assigned) if assigned else {}
+        lag = {key: ends[key] - offset for key, offset in reached.items() if offset is not None and key in ends}
+        return len(assigned), {key: max(0, records) for key, records in lag.items()}
 
     def topic_ids(self, topics: Sequence[str], timeout: float = _REQUEST_TIMEOUT) -> dict[str, str]:
         """The cluster's id of each of these topics (KIP-516): another one once a topic was deleted and made anew."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from rdknotify import topics
+from rdknotify import metrics, topics
 from rdknotify.errors import ConfigError, KafkaError
 from rdknotify.logged import place, tell
 from rdknotify.outcomes import BatchReport, Failure
@@ -27,7 +27,9 @@ __all__ = [
     "DeadLetterLog",
     "DeadLetterSink",
     "DeadLetters",
+    "count_from_zero",
     "dead_letters",
+    "keep",
     "read_dead_letters",
     "too_large",
 ]
@@ -190,6 +192,25 @@ def dead_letters(place: str | bool | None, producer: BatchProducer | Callable[[]
     if place is None or place is False:
         return DeadLetterLog()
     return DeadLetters(producer, None if place is True else place)
+
+
+def count_from_zero(group: str) -> None:
+    """Have the first dead letter of a group seen as an increase, by whoever watches the metrics."""
+    for metric in (metrics.RECORDS_DEAD_LETTERED, metrics.RECORDS_SKIPPED):
+        metrics.add(metric, 0, group)
+
+
+def keep(
+    sink: DeadLetterSink,
+    records: Sequence[ReadRecord],
+    reason: str | Sequence[str],
+    group: str,
+    attempts: int | None = None,
+) -> None:
+    """Send dead letters to where they are safe, and count them. Raises as the sink does."""
+    sink.send(records, reason, group, attempts)
+    kept = metrics.RECORDS_SKIPPED if isinstance(sink, DeadLetterLog) else metrics.RECORDS_DEAD_LETTERED
+    metrics.add(kept, len(records), group)
 
 
 def read_dead_letters(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from rdknotify import _rdknotify as core
-from rdknotify import green, shapes
+from rdknotify import green, metrics, shapes
 from rdknotify.errors import RdNotifyError
 from rdknotify.logged import REPEAT_INTERVAL, tell
 from rdknotify.trouble import Certificates, Trouble, broker_of
@@ -73,6 +73,8 @@ class ClientEvents:
     def __init__(self, name: str) -> None:
         self.name = name
         """librdkafka's name of the client, which a closed one cannot tell any more."""
+        self.client_id = name.rpartition("#")[0]
+        """The part of the name that clients of one kind share."""
         self.obstacle: Trouble | None = None
         """Why the cluster does not take this client, if it has said so; None again when that may have changed.
 
@@ -127,6 +129,7 @@ class ClientEvents:
         if kind == "log":
             yield from self._log(_SYSLOG_LEVELS[max(0, min(number, 7))], name, text)
         elif kind == "error":
+            metrics.add(metrics.CLIENT_ERRORS, 1, self.client_id, name)
             if name != "_FATAL":  # a log line has told it
                 yield from self._trouble(logging.WARNING if name in _OUTAGES else logging.ERROR, name, text)
         elif kind == "stats":

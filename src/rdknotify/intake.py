@@ -13,8 +13,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from rdknotify import metrics
 from rdknotify._rdknotify import Record
-from rdknotify.deadletter import DeadLetterLog, DeadLetterSink, dead_letters
+from rdknotify.deadletter import DeadLetterLog, DeadLetterSink, count_from_zero, dead_letters, keep
 from rdknotify.errors import CommitFailed, ConfigError, KafkaError, Timeout
 from rdknotify.logged import Seldom, error_name, tell
 from rdknotify.member import Member
@@ -52,6 +53,15 @@ class Counts:
     poison: int = 0
     dead_lettered: int = 0
     skipped: int = 0
+
+
+COUNTED = {
+    "handled": metrics.NOTIFICATIONS_HANDLED,
+    "failed": metrics.NOTIFICATIONS_FAILED,
+    "refused": metrics.NOTIFICATIONS_REFUSED,
+    "requeued": metrics.RECORDS_REQUEUED,
+}
+"""What of it is collected."""
 
 
 class Intake:
@@ -101,6 +111,8 @@ class Intake:
         self._resting = False
         self._seldom = Seldom()
         self.counts = Counts()
+        metrics.register(self, metrics.Fields(self.counts, COUNTED, self.group))
+        count_from_zero(self.group)
         self._resources = ExitStack()
 
     # -- one life --------------------------------------------------------------------------------------------
@@ -237,7 +249,7 @@ class Intake:
         """Keep dead letters where they are safe; raises as :meth:`requeue`."""
         if not records:
             return
-        self._dead_letters.send(records, reason, self.group, attempts)
+        keep(self._dead_letters, records, reason, self.group, attempts)
         if self._dead_letter:
             self.counts.dead_lettered += len(records)
         else:

@@ -24,13 +24,26 @@ import os
 import threading
 import weakref
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from rdknotify.shapes import LATENCY_BOUNDS, SIZE_BOUNDS
 
-__all__ = ["METRICS", "Distribution", "Metric", "Sample", "Source", "add", "collect", "markdown", "observe", "register"]
+__all__ = [
+    "LABELS",
+    "METRICS",
+    "Distribution",
+    "Fields",
+    "Metric",
+    "Sample",
+    "Source",
+    "add",
+    "collect",
+    "markdown",
+    "observe",
+    "register",
+]
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 Merge: TypeAlias = Literal["sum", "max", "min"]
@@ -236,6 +249,20 @@ class Source(Protocol):
         """Whether nothing will change any more, once its owner is gone."""
 
 
+class Fields:
+    """Counts that stand in the attributes of an object."""
+
+    final = True
+
+    def __init__(self, counts: object, fields: Mapping[str, Metric], *labels: str) -> None:
+        self._counts, self._fields, self._labels = counts, fields, labels
+
+    def samples(self) -> Iterator[Sample]:
+        """One sample for each attribute."""
+        for name, metric in self._fields.items():
+            yield Sample(metric, self._labels, getattr(self._counts, name))
+
+
 _Key: TypeAlias = "tuple[Metric, tuple[str, ...]]"
 _Value: TypeAlias = "float | Distribution"
 _MERGES: dict[Merge, Callable[[float, float], float]] = {"sum": lambda one, other: one + other, "max": max, "min": min}
@@ -277,9 +304,10 @@ class _Registry:
         with self._lock:
             self._let_go()
             merged = dict(self._totals)
-            for _, source in tuple(self._sources):
-                for sample in source.samples():
-                    _merge(merged, sample)
+            sources = [source for _, source in self._sources]
+        for source in sources:  # without the lock: a client that reports holds one of its own
+            for sample in source.samples():
+                _merge(merged, sample)
         place = {metric: number for number, metric in enumerate(METRICS)}
         return [Sample(*key, merged[key]) for key in sorted(merged, key=lambda key: (place[key[0]], key[1]))]
 

@@ -16,9 +16,10 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
+from rdknotify import metrics
 from rdknotify import options as option_table
 from rdknotify.consumer import Batch
-from rdknotify.deadletter import DeadLetterFile, DeadLetterSink, dead_letters
+from rdknotify.deadletter import DeadLetterFile, DeadLetterSink, count_from_zero, dead_letters
 from rdknotify.errors import ClosedError, ConfigError, KafkaError
 from rdknotify.logged import error_name, tell
 from rdknotify.member import Member
@@ -27,7 +28,7 @@ from rdknotify.service import STEP_WAIT, Service
 from rdknotify.shapes import Partition, Position
 from rdknotify.sinks import OffsetsBehind, Sink, SinkError, Span, TopicReplaced
 from rdknotify.sinks.schema import NOTIFICATION, Schema
-from rdknotify.storing import Aside, InHand, PersisterCounts, Storer, Storing, done
+from rdknotify.storing import COUNTED, Aside, InHand, PersisterCounts, Storer, Storing, done
 from rdknotify.topics import TopicPartition
 from rdknotify.tracing import Tracing
 from rdknotify.url import TransportURL
@@ -136,6 +137,8 @@ class Persister(Service):
             lambda: Republisher(url, config=config, **{"delivery_timeout": DEAD_LETTER_TIMEOUT, **for_producer}),
         )
         self._counts = PersisterCounts()
+        metrics.register(self, metrics.Fields(self._counts, COUNTED, self.group))
+        count_from_zero(self.group)
         self._storer = Storer(sink, self._dead_letters, self.group, self._counts, tracing)
         interval = float(settings.conf.get("max.poll.interval.ms", MAX_POLL_INTERVAL)) / 1000
         self._patience, self._hook_time = min(PATIENCE, interval / 4), min(HOOK_TIME, interval / 2)

@@ -21,7 +21,7 @@ from rdknotify import _rdknotify as core
 from rdknotify import green, shapes
 from rdknotify._rdknotify import Record
 from rdknotify.client import GroupClient, admit, check_accepted, deadline_after, remaining
-from rdknotify.deadletter import dead_letters
+from rdknotify.deadletter import count_from_zero, dead_letters, keep
 from rdknotify.errors import AcknowledgeFailed, AuthorizationError, ClosedError, ConfigError, KafkaError
 from rdknotify.events import ClientEvents, every_tick
 from rdknotify.logged import Seldom
@@ -147,6 +147,7 @@ class ShareConsumer(GroupClient):
         with naming_options():
             self._core = core.ShareConsumer(settings.conf)
         self.events = ClientEvents(self._core.name)
+        count_from_zero(self.group)
         try:
             admit(self, self._core, settings)
             if self._values["connect_timeout"] is not None:
@@ -345,7 +346,7 @@ class ShareConsumer(GroupClient):
         letters = sorted(zip(records, reasons, strict=True), key=_delivery_count)
         for count, alike in groupby(letters, _delivery_count):
             buried, why = zip(*alike, strict=True)
-            self._dead_letters.send(buried, why, self.group, count)
+            keep(self._dead_letters, buried, why, self.group, count)
             self._settle(buried, _REJECT)
 
     def _settle(self, records: Iterable[Record] | Record, kind: int) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from rdknotify import metrics
 from rdknotify._rdknotify import Record
 from rdknotify.errors import AcknowledgeFailed, ConfigError, KafkaError
-from rdknotify.intake import Counts
+from rdknotify.intake import COUNTED, Counts
 from rdknotify.logged import Seldom, error_name, tell
 from rdknotify.options import for_role, resolve
 from rdknotify.share import ShareConsumer
@@ -60,6 +61,7 @@ class ShareIntake:
         self.stop_timeout: float = values["stop_timeout"]
         self._seldom = Seldom()
         self.counts = Counts()
+        metrics.register(self, metrics.Fields(self.counts, COUNTED, self.group))
         self._last = member["max_deliveries"]
         self._dead_letter = dead_letter
         self._topics = list(dict.fromkeys(topics))

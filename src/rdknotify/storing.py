@@ -13,15 +13,16 @@ from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
 
+from rdknotify import metrics
 from rdknotify._rdknotify import Batch, Record
-from rdknotify.deadletter import DeadLetterSink
+from rdknotify.deadletter import DeadLetterSink, keep
 from rdknotify.shapes import Partition, Position
 from rdknotify.sinks import RowRefused, Sink, Span
 from rdknotify.sinks.schema import Poison, Row
 from rdknotify.topics import TopicPartition
 from rdknotify.tracing import Tracing
 
-__all__ = ["Aside", "InHand", "PersisterCounts", "Storer", "Storing", "done"]
+__all__ = ["COUNTED", "Aside", "InHand", "PersisterCounts", "Storer", "Storing", "done"]
 
 R = TypeVar("R")
 
@@ -45,6 +46,14 @@ class PersisterCounts:
     poison: int = 0
     commits: int = 0
     retries: int = 0
+
+
+COUNTED = {
+    "stored": metrics.RECORDS_STORED,
+    "duplicates": metrics.RECORDS_DUPLICATE,
+    "retries": metrics.STORE_RETRIES,
+}
+"""What of it is collected."""
 
 
 class InHand:
@@ -179,11 +188,11 @@ class Storer:
     def _store(self, hand: InHand, spans: Mapping[TopicPartition, Span]) -> None:
         if hand.poison:
             letters = [entry.record for entry in hand.poison]
-            self._dead_letters.send(letters, [entry.reason for entry in hand.poison], self._group)
+            keep(self._dead_letters, letters, [entry.reason for entry in hand.poison], self._group)
             self._counts.poison += len(hand.poison)
             hand.poison = []
         try:
-            new = self._sink.store(self._group, hand.rows, spans)
+            new = self._transact(hand.rows, spans)
         except RowRefused:
             if not hand.rows:
                 raise
@@ -199,13 +208,19 @@ class Storer:
         The offsets wait: until they are stored, a crash only means that the rows are read, and left out, once more.
         """
         try:
-            self._count(self._sink.store(self._group, rows, {}), len(rows))
+            self._count(self._transact(rows, {}), len(rows))
             return []
         except RowRefused as error:
             if len(rows) == 1:
                 return [Poison(hand.record(rows[0]), str(error))]
         half = len(rows) // 2
         return self._sift(hand, rows[:half]) + self._sift(hand, rows[half:])
+
+    def _transact(self, rows: list[Row], spans: Mapping[TopicPartition, Span]) -> int:
+        begun = time.monotonic()
+        new = self._sink.store(self._group, rows, spans)
+        metrics.observe(metrics.STORE_LATENCY, time.monotonic() - begun, self._group)
+        return new
 
     def _count(self, new: int, total: int) -> None:
         self._counts.commits += 1

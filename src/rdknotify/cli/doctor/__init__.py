@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import click
 
+from rdknotify.admin import Admin
 from rdknotify.cli import output
 from rdknotify.cli.connection import Connection, connected
-from rdknotify.cli.doctor import cluster, encryption, report, topics
+from rdknotify.cli.doctor import cluster, encryption, report, topics, writing
+from rdknotify.cli.doctor import group as group_look
 from rdknotify.cli.doctor.broker import Broker, Way, probe
 from rdknotify.cli.doctor.finding import Deadline, Finding, State, side_by_side
 from rdknotify.cli.output import Exit
-from rdknotify.errors import ConfigError, KafkaError
+from rdknotify.errors import ConfigError
 from rdknotify.options import resolve
-from rdknotify.producer import Producer
 
 __all__ = ["command", "examine"]
 
-PROBE_TIME, LOGIN_TIME, LOOK_TIME, WRITE_TIME = 2.5, 2.5, 2.0, 2.0
-"""Seconds for the brokers of the URL; for the login; for the cluster's other brokers, topics and group; for a record.
+PROBE_TIME, LOGIN_TIME, CLUSTER_TIME, LOOK_TIME, WRITE_TIME = 2.0, 2.5, 1.0, 2.0, 1.5
+"""Seconds for the brokers of the URL, the login, the list of brokers, the topics and the group, a record.
 
 Together less than 10, also when nobody answers anything.
 """
@@ -68,29 +69,38 @@ def examine(
 ) -> list[Finding]:
     """All findings, in the order in which one looks at them. Raises nothing but what Ctrl-C does."""
     try:
-        arguments = connection.arguments("producer")
-        config = arguments.pop("config")
-        settings = resolve(connection.url, "producer", arguments, config)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            arguments = connection.arguments("admin")
+            settings = resolve(connection.url, "admin", arguments, arguments.pop("config"))
         way = Way.of(settings)
-        client = cluster.lazy(settings)
-    except (ConfigError, OSError) as error:
-        advice = "correct it; docs/options.md lists what there is" if isinstance(error, ConfigError) else ""
-        return [Finding(f"settings from {connection.source}", "options", State.TROUBLE, str(error), advice)]
-    try:
-        findings = [
-            Finding("settings", "options", State.OK, f"{settings.url} by {way.protocol}, from {connection.source}")
-        ]
+        findings = [_settings(connection, way), *(_warning(each) for each in said)]
         if way.tls and way.encryption.own is not None:
             findings.append(encryption.own("settings", way.encryption.own))
         brokers = [Broker(host, port) for host, port in settings.url.hosts]
         _probe(brokers, way, PROBE_TIME)
         findings += [finding for each in brokers for finding in each.findings]
-        findings.append(login := cluster.log_in(client, settings, brokers, LOGIN_TIME))
-        if login.state is State.OK:
+        login, client = cluster.log_in(connection, settings, brokers, LOGIN_TIME)
+    except (ConfigError, OSError) as error:
+        advice = "correct it; docs/options.md lists what there is" if isinstance(error, ConfigError) else ""
+        return [Finding("settings", "options", State.TROUBLE, f"from {connection.source}: {error}", advice)]
+    findings.append(login)
+    if client is not None:
+        with client:
             findings += _inside(client, connection, way, brokers, names, group)
-        return findings
-    finally:
-        client.shut()
+            if write is not None:
+                findings += writing.write(client, connection, write, Deadline(WRITE_TIME))
+    if write is None:
+        findings.append(writing.not_measured())
+    return findings
+
+
+def _settings(connection: Connection, way: Way) -> Finding:
+    return Finding("settings", "options", State.OK, f"{connection.url} by {way.protocol}, from {connection.source}")
+
+
+def _warning(said: warnings.WarningMessage) -> Finding:
+    return Finding("settings", "options", State.WARNING, str(said.message))
 
 
 def _probe(brokers: Sequence[Broker], way: Way, seconds: float) -> None:
@@ -99,26 +109,27 @@ def _probe(brokers: Sequence[Broker], way: Way, seconds: float) -> None:
 
 
 def _inside(
-    client: Producer,
-    connection: Connection,
-    way: Way,
-    known: Sequence[Broker],
-    names: Sequence[str],
-    group: str | None,
+    client: Admin, connection: Connection, way: Way, known: Sequence[Broker], names: Sequence[str], group: str | None
 ) -> list[Finding]:
     """What only who is let in can see."""
-    try:
-        metadata = client.metadata(timeout=LOOK_TIME)
-    except KafkaError as error:
-        return [Finding("cluster", "metadata", State.TROUBLE, f"it does not tell of itself: {error}", "try again")]
-    further = cluster.advertised(metadata, known)
-    count = len(metadata["brokers"])
-    findings = [Finding("cluster", "brokers", State.OK, f"{count} broker{'s' * (count > 1)}", facts=_ids(metadata))]
-    _probe(further, way, LOOK_TIME)
-    findings += [finding for each in further for finding in each.findings]
-    findings += topics.look(metadata, names, topics.usual(connection))
-    return findings
+    if connection.cluster is not None:
+        text = "the embedded broker answers no questions about the cluster, topics and groups"
+        return [Finding(cluster.SUBJECT, "brokers", State.SKIPPED, text)]
+    brokers, nodes = cluster.describe(client, CLUSTER_TIME)
+    further = cluster.further(nodes, known)
+    deadline = Deadline(LOOK_TIME)
+    largest = connection.config.get("message.max.bytes")
 
+    def look_at_topics() -> list[Finding]:
+        usual = topics.usual(connection)
+        return topics.look(client, names, usual, int(largest) if largest else None, deadline)
 
-def _ids(metadata: dict[str, Any]) -> dict[str, Any]:
-    return {"brokers": [{"id": number, "host": host, "port": port} for number, host, port in metadata["brokers"]]}
+    def look_at_group() -> list[Finding]:
+        return group_look.look(client, group, deadline) if group else []
+
+    def look_at_brokers() -> list[Finding]:
+        _probe(further, way, LOOK_TIME)
+        return [finding for each in further for finding in each.findings]
+
+    found = side_by_side([look_at_brokers, look_at_topics, look_at_group], deadline, grace=0.5)
+    return [brokers, *(finding for findings in found for finding in findings or [])]

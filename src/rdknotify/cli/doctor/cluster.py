@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 
+from rdknotify.admin import Admin, Node
+from rdknotify.cli.connection import Connection
 from rdknotify.cli.doctor.broker import Broker
 from rdknotify.cli.doctor.finding import Finding, State
-from rdknotify.client import connect
 from rdknotify.errors import AuthenticationError, KafkaError
 from rdknotify.options import Settings
-from rdknotify.producer import Producer
 
-__all__ = ["advertised", "lazy", "log_in"]
+__all__ = ["SUBJECT", "describe", "further", "log_in"]
 
 SUBJECT = "cluster"
 
 
-def lazy(settings: Settings) -> Producer:
-    """A client that begins to connect and waits for nothing. Raises ConfigError for files that cannot be used."""
-    return Producer(replace(settings, values={**settings.values, "connect_timeout": None}))
-
-
-def log_in(client: Producer, settings: Settings, brokers: Sequence[Broker], timeout: float) -> Finding:
-    """Whether the cluster takes the client as who it is."""
+def log_in(
+    connection: Connection, settings: Settings, brokers: Sequence[Broker], timeout: float
+) -> tuple[Finding, Admin | None]:
+    """Whether the cluster takes the client as who it is, and then that client. Raises ConfigError."""
     if not any(broker.answers for broker in brokers):
-        return Finding(SUBJECT, "login", State.SKIPPED, "not tried: no broker of the URL answers, see above")
+        return Finding(SUBJECT, "login", State.SKIPPED, "not tried: no broker of the URL answers, see above"), None
     try:
-        connect(client, client, timeout, settings.conf["bootstrap.servers"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are findings already
+            client = Admin(connection.url, **connection.arguments("admin", connect_timeout=timeout))
     except KafkaError as error:
-        if not isinstance(error, AuthenticationError) and not all(broker.healthy for broker in brokers):
-            return Finding(SUBJECT, "login", State.SKIPPED, f"no login within {timeout:g} s: see the brokers above")
-        # The client's texts end with what to check.
-        cause, _, advice = error.reason.rpartition("; ")
-        return Finding(SUBJECT, "login", State.TROUBLE, cause or error.reason, advice, {"error": error.name})
-    return Finding(SUBJECT, "login", State.OK, f"let in {_as_whom(settings)}")
+        return _refused(error, brokers, timeout), None
+    return Finding(SUBJECT, "login", State.OK, f"let in {_as_whom(settings)}"), client
+
+
+def _refused(error: KafkaError, brokers: Sequence[Broker], timeout: float) -> Finding:
+    if not isinstance(error, AuthenticationError) and not all(broker.healthy for broker in brokers):
+        return Finding(SUBJECT, "login", State.SKIPPED, f"no login within {timeout:g} s: see the brokers above")
+    # The client's texts end with what to check.
+    cause, _, advice = error.reason.rpartition("; ")
+    return Finding(SUBJECT, "login", State.TROUBLE, cause or error.reason, advice, {"error": error.name})
 
 
 def _as_whom(settings: Settings) -> str:
@@ -48,7 +50,32 @@ def _as_whom(settings: Settings) -> str:
     return "without user and password"
 
 
-def advertised(metadata: dict[str, Any], known: Sequence[Broker]) -> list[Broker]:
+def describe(client: Admin, timeout: float) -> tuple[Finding, tuple[Node, ...]]:
+    """Its id, controller and brokers."""
+    try:
+        cluster = client.cluster(timeout)
+    except KafkaError as error:
+        return Finding(
+            SUBJECT, "brokers", State.TROUBLE, f"it does not tell its brokers: {error}",
+            "try again; see the brokers' logs, above all the controller's",
+        ), ()  # fmt: skip
+    facts = {
+        "id": cluster.id,
+        "controller": cluster.controller.id if cluster.controller else None,
+        "brokers": [node._asdict() for node in cluster.nodes],
+    }
+    text = f"id {cluster.id}; {len(cluster.nodes)} broker{'s' if len(cluster.nodes) != 1 else ''}"
+    if cluster.controller is None:
+        return Finding(
+            SUBJECT, "brokers", State.WARNING, f"{text}, no controller is known",
+            "no topic can be made and no leader elected without one: look at the controllers' logs", facts,
+        ), cluster.nodes  # fmt: skip
+    return Finding(
+        SUBJECT, "brokers", State.OK, f"{text}, controller {cluster.controller.id}", "", facts
+    ), cluster.nodes
+
+
+def further(nodes: Sequence[Node], known: Sequence[Broker]) -> list[Broker]:
     """The brokers that the cluster names and the URL does not: clients must reach each of them."""
     places = {(broker.host, broker.port) for broker in known}
-    return [Broker(host, port, number) for number, host, port in metadata["brokers"] if (host, port) not in places]
+    return [Broker(node.host, node.port, node.id) for node in nodes if (node.host, node.port) not in places]

@@ -44,7 +44,7 @@ def test_the_pure_part_is_all_of_the_package_and_nothing_else(ours: Pure) -> Non
     assert "rdknotify/py.typed" in package and "rdknotify/_rdknotify.pyi" in package
     metadata = ours.files[f"{ours.metadata}/METADATA"].decode()
     assert "Requires-Python: >=3.10" in metadata and "Requires-Dist: msgspec" in metadata
-    assert "rdknotify = rdknotify.cli:main" in ours.files[f"{ours.metadata}/entry_points.txt"].decode()
+    assert "rdknotify = rdknotify.__main__:run" in ours.files[f"{ours.metadata}/entry_points.txt"].decode()
     for part in PARTS:
         listed = [line for line in metadata.splitlines() if line.startswith("License-File: ") and f"/{part}/" in line]
         assert len(listed) == len(RECIPE[part]["licences"])

@@ -7,9 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-import orjson
-
 from rdknotify.cli.forms import BadLine, Made, from_json, to_json
+from rdknotify.fast_json import dumps, loads
 from rdknotify.outcomes import Outcome
 
 __all__ = ["BAD", "FailedLine", "Failures", "Resumed", "outcome_text"]
@@ -53,7 +52,7 @@ class Failures:
 
     def add(self, failed: list[FailedLine]) -> None:
         """Write these, and hand them to the system."""
-        self._file.writelines(orjson.dumps(_entry(each), option=orjson.OPT_APPEND_NEWLINE) for each in failed)
+        self._file.writelines(dumps(_entry(each)) + b"\n" for each in failed)
         self._file.flush()
 
 
@@ -89,7 +88,7 @@ class Resumed:
     def __call__(self, number: int, line: bytes) -> tuple[int, bytes, Made] | None:
         """Number and text of the line that failed once, and its record; None: not wanted."""
         try:
-            entry = orjson.loads(line)
+            entry = loads(line)
             number, outcome, text = entry["line"], entry["outcome"], from_json(entry["text"], "text")
             record = entry.get("record")
         except (ValueError, TypeError, KeyError, AttributeError):

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
-import orjson
 
 from rdknotify._rdknotify import compose
 from rdknotify.envelope import Notification, encode, encode_new, new_notification
 from rdknotify.errors import ConfigError, EnvelopeError
+from rdknotify.fast_json import dumps, loads
 from rdknotify.topics import PRIORITIES, check_name, notification_topic
 
 __all__ = ["BadLine", "Forms", "Made", "from_json", "to_json"]
@@ -103,7 +103,7 @@ class Forms:
     ctxt: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        self._ctxt = orjson.dumps(dict(self.ctxt or {}))
+        self._ctxt = dumps(dict(self.ctxt or {}))
         # By each spelling that a line may have: the wire's is in capitals.
         self._topics = {
             spelling: notification_topic(self.topic, priority, self.virtual_host)
@@ -137,7 +137,7 @@ class Forms:
 
     def _read_any(self, line: bytes) -> Made:
         try:
-            fields = orjson.loads(line)
+            fields = loads(line)
         except ValueError as error:
             raise BadLine(f"not JSON: {error}") from None
         if type(fields) is not dict:

@@ -6,12 +6,26 @@ import enum
 import logging
 import os
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 from rich.console import Console
 from rich.markup import escape
 
-__all__ = ["Exit", "err", "exit_statuses", "out", "reader_gone", "show_log", "show_warning", "tell"]
+from rdknotify.errors import AuthenticationError, KafkaError
+
+__all__ = [
+    "Exit",
+    "err",
+    "exit_statuses",
+    "open_closed_streams",
+    "out",
+    "reader_gone",
+    "show_log",
+    "show_warning",
+    "tell",
+    "with_next_step",
+]
 
 
 class Exit(enum.IntEnum):
@@ -34,11 +48,24 @@ _MEANINGS = {
     Exit.TERMINATED: "SIGTERM",
 }
 
+
+class _Console(Console):
+    """One that leaves closed pipes to us."""
+
+    def on_broken_pipe(self) -> None:
+        if not self.stderr:
+            raise BrokenPipeError
+        self.quiet = True  # nobody listens; the work goes on
+
+
 # Colours only where somebody looks, and never against NO_COLOR: rich sees to both.
-out = Console(soft_wrap=True)
+out = _Console(soft_wrap=True)
 """Results, for people; programs get lines through ``click.echo``."""
-err = Console(stderr=True, soft_wrap=True)
+err = _Console(stderr=True, soft_wrap=True)
 """Progress, closing lines, warnings, errors."""
+
+_UNREACHED = frozenset({"_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_SSL", "_AUTHENTICATION"})
+"""Errors of which a doctor knows more."""
 
 
 def exit_statuses() -> str:
@@ -49,7 +76,23 @@ def exit_statuses() -> str:
 def tell(text: str, style: str = "") -> None:
     """One line to standard error, with the name of the program before it."""
     line = escape(f"rdknotify: {text}")
-    err.print(f"[{style}]{line}[/]" if style else line, highlight=False)
+    with suppress(BrokenPipeError):  # a rich without on_broken_pipe
+        err.print(f"[{style}]{line}[/]" if style else line, highlight=False)
+
+
+def with_next_step(error: Exception) -> str:
+    """The text of an error; of one that has to do with the way to the brokers, with the command that looks at it."""
+    text = str(error)
+    if isinstance(error, AuthenticationError) or (isinstance(error, KafkaError) and error.name in _UNREACHED):
+        text += "; rdknotify doctor, with the same --url or --config-file, shows where it stops"
+    return text
+
+
+def open_closed_streams() -> None:
+    """Where standard output or error were closed by the caller, what is printed goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # until the exit
 
 
 def show_warning(

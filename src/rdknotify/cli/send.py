@@ -17,6 +17,7 @@ from rdknotify.cli import output
 from rdknotify.cli.connection import Connection, connected
 from rdknotify.cli.output import Exit
 from rdknotify.errors import RdNotifyError
+from rdknotify.fast_json import dumps, loads
 from rdknotify.topics import PRIORITIES, check_name
 
 if TYPE_CHECKING:
@@ -208,8 +209,6 @@ def _forms(given: _Given, connection: Connection) -> Forms:
 
 def _argument(given: _Given) -> tuple[str | None, bytes | None]:
     """The arguments as a line of a file, and the message id in it; None where there are no arguments."""
-    import orjson
-
     from rdknotify.envelope import new_notification
 
     if given.event_type is None:
@@ -219,14 +218,12 @@ def _argument(given: _Given) -> tuple[str | None, bytes | None]:
     payload = {} if given.payload is None else _json("PAYLOAD", given.payload)
     new = new_notification(None, given.event_type, given.priority, payload)
     fields = {"event_type": new.event_type, "payload": payload, "message_id": new.message_id}
-    return new.message_id, orjson.dumps(fields)
+    return new.message_id, dumps(fields)
 
 
 def _json(name: str, text: str) -> Any:
-    import orjson
-
     try:
-        return orjson.loads(text)
+        return loads(text)
     except ValueError as error:
         raise click.UsageError(f"{name} is not JSON ({error}); quote it for the shell, as '{{\"id\": 7}}'") from None
 

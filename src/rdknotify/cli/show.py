@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timezone
 from typing import Any
 
-import orjson
 from rich.text import Text
 
 from rdknotify._rdknotify import Record
 from rdknotify.cli.forms import to_json
 from rdknotify.envelope import Notification
+from rdknotify.fast_json import dumps
 
 __all__ = ["notification_json", "notification_text", "printable", "record_json", "record_text"]
 
@@ -84,10 +85,8 @@ def _origin(record: Record) -> dict[str, Any]:
 
 def _line(fields: dict[str, Any]) -> bytes:
     try:
-        return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+        return dumps(fields) + b"\n"
     except TypeError:  # integers beyond 64 bits, lone surrogates
-        import json
-
         return json.dumps(fields).encode() + b"\n"
 
 

@@ -17,7 +17,7 @@ from rdknotify.cli.interrupts import Interrupts
 from rdknotify.cli.lagging import GroupLag, Pace, Paces
 from rdknotify.cli.output import Exit
 from rdknotify.client import deadline_after, remaining
-from rdknotify.errors import AuthenticationError, ClosedError, KafkaError
+from rdknotify.errors import AuthenticationError, AuthorizationError, ClosedError, ConfigError, KafkaError
 
 __all__ = ["command"]
 
@@ -61,7 +61,7 @@ def command(
     if every <= 0:
         raise click.UsageError("--every: a time above 0 is needed")
     with Admin(connection.url, **connection.arguments("admin")) as admin:
-        question = _Question(admin, connection, groups, topics)
+        question = _Question(admin, groups, topics)
         show: _Show = _Json() if as_json else _Table() if output.out.is_terminal else _Lines()
         found = _watch(question, show, every) if watch else _once(question, show)
     context.exit(_status(found, question.missing, fail_above))
@@ -70,25 +70,20 @@ def command(
 class _Question:
     """What is asked about which groups."""
 
-    def __init__(self, admin: Admin, connection: Connection, groups: Sequence[str], topics: Sequence[str]) -> None:
+    def __init__(self, admin: Admin, groups: Sequence[str], topics: Sequence[str]) -> None:
         self._admin, self._groups, self._topics = admin, list(dict.fromkeys(groups)), list(topics) or None
-        self._embedded = connection.cluster is not None
         self.missing: list[str] = []
-        """Groups that are asked for and not there."""
-        if self._embedded and not groups:
-            raise click.UsageError("the embedded broker cannot list its groups: name one")
+        """Groups of which nothing can be told."""
 
     def look(self) -> list[GroupLag]:
         """One answer each. Raises KafkaError."""
         deadline = deadline_after(_TIMEOUT)
-        if self._embedded:
-            topics = self._topics or list(self._admin.topics())
-            return [
-                GroupLag(group, self._admin.lag(name, topics, remaining(deadline), group))
-                for name in self._groups
-                for group in [Group(name, "Unknown", "", "", None, ())]
-            ]
-        listed = {group.name for group in self._admin.groups(remaining(deadline))}
+        try:
+            listed = {group.name for group in self._admin.groups(remaining(deadline))}
+        except KafkaError as error:
+            if error.name != "_UNSUPPORTED_FEATURE":
+                raise
+            return self._offsets_only(deadline)
         names = self._groups or sorted(listed)
         described = self._admin.describe_groups(names, remaining(deadline))
         self.missing = [name for name in self._groups if name not in listed and _is_no_group(described[name])]
@@ -97,9 +92,27 @@ class _Question:
         self._tell_missing(listed)
         found = []
         for name, group in described.items():
-            if isinstance(group, KafkaError):
-                raise group
-            found.append(GroupLag(group, self._admin.lag(name, self._topics, remaining(deadline), group)))
+            try:
+                if isinstance(group, KafkaError):
+                    raise group
+                found.append(GroupLag(group, self._admin.lag(name, self._topics, remaining(deadline), group)))
+            except AuthorizationError as error:
+                self.missing.append(name)
+                output.tell(f"group {name!r}: {error}")
+        return found
+
+    def _offsets_only(self, deadline: float) -> list[GroupLag]:
+        """What the embedded broker knows, which does not list its groups."""
+        if not self._groups:
+            raise ConfigError("this broker cannot list its consumer groups, as the embedded one: name a group")
+        topics = self._topics or list(self._admin.topics(timeout=remaining(deadline)))
+        found = []
+        for name in self._groups:
+            group = Group(name, "Unknown", "", "", None, ())
+            places = self._admin.lag(name, topics, remaining(deadline), group)
+            read = {each.topic for each in places if each.committed is not None}
+            shown = [each for each in places if each.topic in read] if read and not self._topics else places
+            found.append(GroupLag(group, shown))
         return found
 
     def _tell_missing(self, listed: set[str]) -> None:

@@ -115,8 +115,7 @@ def _partitions(topic: Topic, settings: Mapping[str, Setting] | KafkaError) -> l
     if behind:
         return [Finding(
             subject, "partitions", State.WARNING,
-            f"{count}; it works, but not all copies of {_listed(behind)} are in step: broker {_listed(missing)} is down "
-            "or behind",
+            f"{count}; it works, but some copies of {_listed(behind)} lag: broker {_listed(missing)} is down or behind",
             "start that broker; if it runs, its log and its disk's load say why it cannot keep up", facts,
         )]  # fmt: skip
     copies = facts["replicas"]

@@ -92,27 +92,32 @@ class _Question:
         self._tell_missing(listed)
         found = []
         for name, group in described.items():
-            try:
-                if isinstance(group, KafkaError):
-                    raise group
-                found.append(GroupLag(group, self._admin.lag(name, self._topics, remaining(deadline), group)))
-            except AuthorizationError as error:
-                self.missing.append(name)
-                output.tell(f"group {name!r}: {error}")
+            found += self._lag(name, group, self._topics, deadline)
         return found
+
+    def _lag(self, name: str, group: Group | KafkaError, topics: list[str] | None, deadline: float) -> list[GroupLag]:
+        """None where a right is missing: that hides no other group."""
+        try:
+            if isinstance(group, KafkaError):
+                raise group
+            return [GroupLag(group, self._admin.lag(name, topics, remaining(deadline), group))]
+        except AuthorizationError as error:
+            self.missing.append(name)
+            output.tell(f"group {name!r}: {error}")
+            return []
 
     def _offsets_only(self, deadline: float) -> list[GroupLag]:
         """What the embedded broker knows, which does not list its groups."""
         if not self._groups:
             raise ConfigError("this broker cannot list its consumer groups, as the embedded one: name a group")
         topics = self._topics or list(self._admin.topics(timeout=remaining(deadline)))
+        self.missing = []
         found = []
         for name in self._groups:
-            group = Group(name, "Unknown", "", "", None, ())
-            places = self._admin.lag(name, topics, remaining(deadline), group)
-            read = {each.topic for each in places if each.committed is not None}
-            shown = [each for each in places if each.topic in read] if read and not self._topics else places
-            found.append(GroupLag(group, shown))
+            for lag in self._lag(name, Group(name, "Unknown", "", "", None, ()), topics, deadline):
+                read = {each.topic for each in lag.partitions if each.committed is not None}
+                shown = [each for each in lag.partitions if each.topic in read]
+                found.append(GroupLag(lag.group, shown if read and not self._topics else lag.partitions))
         return found
 
     def _tell_missing(self, listed: set[str]) -> None:
@@ -153,7 +158,7 @@ def _watch(question: _Question, show: _Show, every: float) -> list[GroupLag]:
                 found = question.look()
                 paces.note(found)
                 show(found, paces)
-                if question.missing and not found:
+                if first and question.missing and not found:
                     return found
             except (AuthenticationError, ClosedError):
                 raise

@@ -70,7 +70,7 @@ def describe(context: click.Context, /, connection: Connection, names: tuple[str
         found = [topic for topic in answers.values() if isinstance(topic, Topic)]
         held = _Held(admin, found)
         for topic in found:
-            settings = _settings(admin, connection, topic.name)
+            settings = _settings(admin, topic.name)
             if as_json:
                 click.echo(json.dumps(_facts(topic, held, settings)))
             else:
@@ -191,8 +191,14 @@ def _health(topic: Topic) -> str:
     return ", ".join([*words, *([f"{_plural(behind, 'partition')} with replicas behind"] if behind else [])])
 
 
-def _settings(admin: Admin, connection: Connection, name: str) -> dict[str, Setting]:
-    return {} if connection.cluster is not None else admin.settings(name, _TIMEOUT)
+def _settings(admin: Admin, name: str) -> dict[str, Setting]:
+    """None from a broker that tells none, as the embedded one."""
+    try:
+        return admin.settings(name, _TIMEOUT)
+    except KafkaError as error:
+        if error.name != "_UNSUPPORTED_FEATURE":
+            raise
+        return {}
 
 
 def _facts(topic: Topic, held: _Held, settings: dict[str, Setting]) -> dict[str, Any]:
@@ -226,7 +232,7 @@ def _show(topic: Topic, held: _Held, settings: dict[str, Setting]) -> None:
         told = [f"{name}={_value(name, settings[name])}" for name in (*_SHOWN, *own) if name in settings]
         output.out.print("\n".join(told), highlight=False, markup=False)
     else:
-        output.tell("the embedded broker tells no settings")
+        output.tell("this broker tells no settings, as the embedded one")
     rows = []
     for each in topic.partitions:
         begin, end = held[topic.name, each.number] or (None, None)

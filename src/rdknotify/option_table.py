@@ -145,6 +145,12 @@ OPTIONS: tuple[Option, ...] = (
         help="At construction, how long to wait until a broker answers.",
     ),
     Option(
+        name="statistics_interval", type=float, default=0.0, unit="seconds", property="statistics.interval.ms",
+        minimum=0, maximum=86_400,
+        help="How often librdkafka reports its statistics, for the metrics of brokers and of the queue's bytes; 0: "
+        "never. Its work grows with the partitions.",
+    ),
+    Option(
         name="debug", type=str, default=None, property="debug", several=True,
         choices=(
             "generic", "broker", "topic", "metadata", "feature", "queue", "msg", "protocol", "cgrp", "security",
@@ -303,7 +309,6 @@ DEFAULTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "topic.metadata.propagation.max.ms": ("10000", "an unknown topic is an error after 10 s, not 30"),
         "reconnect.backoff.max.ms": ("1000", "a broker that comes back is found within 1 s"),
         "socket.timeout.ms": ("10000", "a silent broker is given up after 10 s, not 60"),
-        "statistics.interval.ms": ("0", "statistics cost time; set it to get them"),
     },
     "consumer": {
         "client.id": ("rdknotify", "the name in the brokers' logs and metrics"),
@@ -314,18 +319,15 @@ DEFAULTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "queued.max.messages.kbytes": ("65536", "bounds the memory of records that wait to be polled"),
         "reconnect.backoff.max.ms": ("1000", "a broker that comes back is found within 1 s"),
         "socket.timeout.ms": ("10000", "a silent broker is given up after 10 s, not 60"),
-        "statistics.interval.ms": ("0", "statistics cost time; set it to get them"),
     },
     "share consumer": {
         "client.id": ("rdknotify", "the name in the brokers' logs and metrics"),
         "socket.timeout.ms": ("10000", "a silent broker is given up after 10 s, not 60"),
-        "statistics.interval.ms": ("0", "statistics cost time; set it to get them"),
     },
     "admin": {
         "client.id": ("rdknotify", "the name in the brokers' logs and metrics"),
         "reconnect.backoff.max.ms": ("1000", "a broker that comes back is found within 1 s"),
         "socket.timeout.ms": ("10000", "a silent broker is given up after 10 s, not 60"),
-        "statistics.interval.ms": ("0", "statistics cost time; set it to get them"),
     },
 }  # fmt: skip
 """librdkafka properties that we set, each with its value and the reason; ``config`` may change them."""

@@ -136,7 +136,7 @@ class _Read:
             self._take_option(option, name, value)
         elif self.source == "option" or (self.source != "config" and "." not in name):
             raise ConfigError(f"{self.source} {name!r} is unknown{_hint(name)}")
-        elif option is not None:
+        elif option is not None and option.property != name:
             raise ConfigError(f"config: {name} is an option, not a librdkafka property: give it as {name}=...")
         else:
             self._take_property(name, value)

@@ -34,6 +34,8 @@ VALUES: Mapping[str, Any] = {
     "ssl_client_key_file": "/etc/client.key",
     "ssl_client_key_password": "key-secret",
     "connect_timeout": 2.5,
+    "statistics_interval": 15.0,
+    "debug": "broker",
     "producer_batch_timeout": 0.25,
     "producer_batch_size": 10,
     "producer_batch_bytes": 2000,

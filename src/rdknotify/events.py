@@ -46,6 +46,7 @@ _SYSLOG_LEVELS = (logging.CRITICAL,) * 3 + (
     logging.INFO,
     logging.DEBUG,
 )
+_ALL_DOWN = ("_ALL_BROKERS_DOWN", " ")
 _OUTAGES = frozenset({"_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT", "_TRANSPORT"})
 
 
@@ -163,21 +164,21 @@ class ClientEvents:
         broker, reason = broker_of(text)
         if name == "_ALL_BROKERS_DOWN":  # says nothing, and so often that it would push out the reasons
             self._cluster_lost = True
-            event, reason = "cluster_lost", ""
+            event, broker, reason = "cluster_lost", None, ""
         else:
             self._remember(trouble)
             event = _event_of(trouble, broker)
         if event == "broker_lost" and broker:
             self._lost.add(broker)
         # Times and counts would make each repeat look new, and so would a broker's names: h:1/1, h:1/bootstrap.
-        subject = f"{broker} {reason.partition(' (after ')[0]}"
-        repeats = self._repeats.get((name, subject))
+        key = (name, f"{broker or ''} {reason.partition(' (after ')[0]}")
+        repeats = self._repeats.get(key)
         if repeats is not None and now - repeats.told < REPEAT_INTERVAL:
             repeats.suppressed += 1
             return
         if len(self._repeats) >= _KNOWN_TROUBLES:
             self._repeats.clear()
-        self._repeats[name, subject] = _Repeats(now)
+        self._repeats[key] = _Repeats(now)
         again = f" ({repeats.suppressed} more since last told)" if repeats and repeats.suppressed else ""
         advice = f"; {trouble.advice}" if trouble.advice and (trouble.is_refusal or trouble.is_mismatch) else ""
         yield LogLine(level, f"{name}: {text}{advice}{again}", event, broker, name)
@@ -204,6 +205,7 @@ class ClientEvents:
             event = "cluster_back" if self._met else "connected"
             news = self._cluster_lost or not self._met
             self._met, self._cluster_lost = True, False
+            self._repeats.pop(_ALL_DOWN, None)  # or the last line would say that all is well, when it is lost again
         if news:
             said = "the cluster answers again" if event == "cluster_back" else "connected"
             tell(logger, event, "%s: %s: %s", self.name, said, self._servers, client=self.name, broker=self._servers)

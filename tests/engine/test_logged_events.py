@@ -78,6 +78,8 @@ def test_a_cluster_is_lost_and_back_though_the_client_does_nothing(mock_cluster:
         mock_cluster.broker_up(1)
         until(lambda: lines("cluster_back"), timeout=SOON)
         assert len(lines("cluster_lost")) == len(lines("cluster_back")) == len(lines("connected")) == 1
+        mock_cluster.broker_down(1)
+        until(lambda: len(lines("cluster_lost")) == 2, timeout=SOON)  # the last line is true
 
 
 def test_a_lost_broker_is_told_once_and_with_statistics_that_it_is_back(

@@ -81,9 +81,9 @@ def examine(
         _probe(brokers, way, PROBE_TIME)
         findings += [finding for each in brokers for finding in each.findings]
         login, client = cluster.log_in(connection, settings, brokers, LOGIN_TIME)
-    except (ConfigError, OSError) as error:
-        advice = "correct it; docs/options.md lists what there is" if isinstance(error, ConfigError) else ""
-        return [Finding("settings", "options", State.TROUBLE, f"from {connection.source}: {error}", advice)]
+    except ConfigError as error:
+        text = f"from {connection.source}: {error}"
+        return [Finding("settings", "options", State.TROUBLE, text, "correct it; docs/options.md has all options")]
     findings.append(login)
     if client is not None:
         with client:

@@ -36,7 +36,7 @@ class Way:
 
     @classmethod
     def of(cls, settings: Settings) -> Way:
-        """Raises OSError for certificates or keys that cannot be read."""
+        """Raises ConfigError for certificates or keys that cannot be read."""
         return cls(
             str(settings.values["security_protocol"]),
             str(settings.values["sasl_mechanism"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -12,13 +13,15 @@ from pathlib import Path
 from rdknotify.cli.doctor import certificate
 from rdknotify.cli.doctor.certificate import Certificate
 from rdknotify.cli.doctor.finding import Deadline, Finding, State
+from rdknotify.errors import ConfigError
 
 __all__ = ["SOON", "Encryption"]
 
 SOON = 14
 """Days before a certificate's end from which on it is worth a word."""
 _OFF = ("false", "f", "0")
-_ALERT = "ALERT"
+_ALERT = re.compile("ALERT_(?!HANDSHAKE|PROTOCOL|INTERNAL|DECODE|ILLEGAL|RECORD|UNRECOGNIZED)")
+"""Alerts that speak of a certificate, by OpenSSL's names."""
 
 _VERDICTS = {
     9: ("it is not valid yet", "set the clocks of this machine and of the broker"),
@@ -34,7 +37,7 @@ class Encryption:
     """A way to open TLS connections; made from librdkafka's properties. Safe for several threads."""
 
     def __init__(self, conf: Mapping[str, str]) -> None:
-        """Raises OSError (ssl.SSLError) for files that cannot be read."""
+        """Raises ConfigError for files that cannot be read."""
         self.verifies = conf.get("enable.ssl.certificate.verification", "").lower() not in _OFF
         self._checks_host = conf.get("ssl.endpoint.identification.algorithm", "https").lower() != "none"
         self.has_unread_keystore = "ssl.keystore.location" in conf
@@ -101,7 +104,7 @@ def refused(subject: str, error: ssl.SSLCertVerificationError, shown: Certificat
 
 def wants_certificate(error: Exception) -> bool:
     """Whether the broker ended it with an alert, as it does without a client's certificate that it trusts."""
-    return isinstance(error, ssl.SSLError) and _ALERT in str(error)
+    return isinstance(error, ssl.SSLError) and _ALERT.search(error.reason or "") is not None
 
 
 def own(subject: str, mine: Certificate) -> Finding:
@@ -159,15 +162,28 @@ def _context(conf: Mapping[str, str], *, verifies: bool, checks_host: bool) -> s
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = verifies and checks_host
     context.verify_mode = ssl.CERT_REQUIRED if verifies else ssl.CERT_NONE
-    if verifies:
-        if "ssl.ca.pem" in conf:
+    place = conf.get("ssl.ca.location")
+    with _naming("ssl_cafile: a PEM file of certificates that can be read is needed"):
+        if verifies and "ssl.ca.pem" in conf:
             context.load_verify_locations(cadata=conf["ssl.ca.pem"])
-        elif place := conf.get("ssl.ca.location"):
+        elif verifies and place:
             context.load_verify_locations(**{"capath" if os.path.isdir(place) else "cafile": place})
-    with _as_file(conf, "ssl.certificate") as shown, _as_file(conf, "ssl.key") as key:
+    pair = (
+        "ssl_client_cert_file, ssl_client_key_file: PEM files that belong together are needed, and the key's password"
+    )
+    with _naming(pair), _as_file(conf, "ssl.certificate") as shown, _as_file(conf, "ssl.key") as key:
         if shown and key:
-            context.load_cert_chain(shown, key, conf.get("ssl.key.password"))
+            # Without a password Python would ask whoever sits there.
+            context.load_cert_chain(shown, key, conf.get("ssl.key.password", ""))
     return context
+
+
+@contextmanager
+def _naming(options: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"option {options} ({getattr(error, 'reason', None) or error.strerror or error})") from None
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from rdknotify.tail import Tail
 
 __all__ = ["not_measured", "write"]
 
+_now = time.time
 _SOME, _MUCH = 2.0, 60.0
 """Seconds that clocks may be apart until it is worth a word, and until it is trouble."""
 
@@ -37,10 +38,10 @@ def write(client: Admin | None, connection: Connection, topic: str, deadline: De
             times = connection.arguments("producer", connect_timeout=deadline.left, delivery_timeout=deadline.left)
             reading = connection.arguments("consumer", connect_timeout=deadline.left, create_topics=False)
             with Tail(connection.url, [topic], **reading) as tail, Producer(connection.url, **times) as producer:
-                before = time.time()
+                before = _now()
                 begun = time.monotonic()
                 producer.send_batch(topic, [mark]).result(deadline.left).raise_for_failures()
-                sent, after = time.monotonic(), time.time()
+                sent, after = time.monotonic(), _now()
                 while not deadline.over:
                     for record in tail.poll(timeout=min(0.2, deadline.left)):
                         if record.value == mark:

@@ -376,7 +376,6 @@ class ShareConsumer(Client):
     def leave(self, timeout: float) -> bool:
         """Send what was acknowledged, leave the group: what is not becomes available to others. Call until true."""
 
-@disjoint_base
 class Admin(Client):
     """Asks and changes what there is on a cluster: one request each.
 

@@ -92,7 +92,8 @@ class Run:
             raise
         made.seconds = round(time.monotonic() - began, 1)
         self.checks.append(made)
-        say(f"CPython {self.version}, {self.where}: {what}: {made.outcome}, {made.detail}", made.seconds)
+        told = f"{made.outcome}{', ' * bool(made.detail)}{made.detail}"
+        say(f"CPython {self.version}, {self.where}: {what}: {told}", made.seconds)
 
 
 class Kafka:

@@ -29,14 +29,25 @@ class Ran(NamedTuple):
 
 def run(*arguments: object, stdin: str = "") -> Ran:
     """``rdknotify ARGUMENTS`` with its output in a pipe."""
-    out, err = io.StringIO(), io.StringIO()
+    out, err = _pipe(), _pipe()
     with redirect_stdout(out), redirect_stderr(err), _undone(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["rdknotify", *map(str, arguments)])
         patch.setattr(sys, "stdin", io.StringIO(stdin))
         with pytest.raises(SystemExit) as ended:
             main()
-    assert "Traceback" not in err.getvalue()
-    return Ran(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+    ran = Ran(int(ended.value.code or 0), _written(out), _written(err))
+    assert "Traceback" not in ran.err
+    assert "defect of rdknotify" not in ran.err
+    return ran
+
+
+def _pipe() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+
+
+def _written(pipe: io.TextIOWrapper) -> str:
+    assert isinstance(pipe.buffer, io.BytesIO)
+    return pipe.buffer.getvalue().decode()
 
 
 @contextmanager

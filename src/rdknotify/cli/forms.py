@@ -157,8 +157,12 @@ class Forms:
         if not fields.keys() <= _OF_A_NOTIFICATION:
             raise _unknown(fields, _OF_A_NOTIFICATION)
         get = fields.get
-        event_type, priority = fields["event_type"], get("priority", self.priority)
-        publisher_id, context = get("publisher_id", self.publisher_id), get("ctxt", self.ctxt)
+        made_before = "message_id" in fields
+        event_type, priority, publisher_id = fields["event_type"], get("priority"), get("publisher_id")
+        priority = self.priority if priority is None else priority
+        if publisher_id is None and not (made_before and "publisher_id" in fields):
+            publisher_id = self.publisher_id
+        context = self.ctxt if get("ctxt") is None else fields["ctxt"]
         if type(event_type) is not str:
             raise BadLine("event_type is not text")
         topic = self._topics.get(priority) if type(priority) is str else None
@@ -170,7 +174,7 @@ class Forms:
             raise BadLine("ctxt is not a JSON object")
         payload = get("payload", _NOTHING)
         try:
-            if "message_id" in fields:
+            if made_before:
                 value = _made_before(fields, new_notification(publisher_id, event_type, priority, payload, context))
             else:
                 value = encode_new(publisher_id, event_type, priority.upper(), payload, context, compose)[1]

@@ -146,9 +146,10 @@ def _source(connection: Connection, given: _Given) -> Consumer:
     topics, arguments = given.subscription(connection), connection.arguments("consumer")
     if given.pool is not None:
         return Consumer(connection.url, topics, given.pool, **arguments)
-    # What the embedded broker holds has been there from the start.
-    arguments["start"] = "latest" if connection.cluster is None else "earliest"
-    tail = Tail(connection.url, topics, since=given.since, **arguments)
+    if connection.cluster is None:
+        tail = Tail(connection.url, topics, since=given.since, **{**arguments, "start": "latest"})
+    else:  # what it holds has come just now, and it does not look up times
+        tail = Tail(connection.url, topics, **{**arguments, "start": "earliest"})
     if not tail.assignment():
         names = ", ".join(topics)
         output.tell(f"no topic of these is there, or this user may not see it; waiting for them: {names}")

@@ -27,19 +27,25 @@ def list_letters(letters: Sequence[Letter], everything: bool, as_json: bool) -> 
         for letter in letters:
             click.echo(json.dumps(facts(letter)))
         return
-    rows = [_row(letter, everything) for letter in letters]
     if not output.out.is_terminal:
-        for row in rows:
-            click.echo("\t".join(field.replace("\t", " ").replace("\n", " ") for field in row))
-        return
-    if rows:
-        table = Table(box=None, pad_edge=False)
-        for title in ("number", "when", "came from", "group", *(["done"] if everything else [])):
-            table.add_column(title, no_wrap=title in ("number", "when"))
-        table.add_column("reason", overflow="fold", ratio=1)
-        for row in rows:
-            table.add_row(*(Text(field) for field in row))
-        output.out.print(table)
+        for letter in letters:
+            click.echo("\t".join(field.replace("\t", " ").replace("\n", " ") for field in _row(letter, everything)))
+    elif letters:
+        output.out.print(_table(letters))
+
+
+def _table(letters: Sequence[Letter]) -> Table:
+    """Names of topics and groups are long, and reasons longer: they stand below each other."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("number", no_wrap=True)
+    table.add_column("when", no_wrap=True)
+    table.add_column("came from, by group, reason", overflow="fold", ratio=1)
+    for letter in letters:
+        done = f", {letter.done}" if letter.done else ""
+        group = f" by {letter.origin.group}" if letter.origin.group else ""
+        origin = Text(f"{letter.came_from or 'unknown'}{group}{done}\n")
+        table.add_row(letter.number, _moment(letter)[:19], origin.append(letter.reason, style="yellow"))
+    return table
 
 
 def show_letter(letter: Letter, as_json: bool) -> None:

@@ -88,10 +88,10 @@ def examine(
     if client is not None:
         with client:
             findings += _inside(client, connection, way, brokers, names, group)
-            if write is not None:
+            if write is None:
+                findings.append(writing.not_measured())
+            else:
                 findings += writing.write(client, connection, write, Deadline(WRITE_TIME))
-    if write is None:
-        findings.append(writing.not_measured())
     return findings
 
 

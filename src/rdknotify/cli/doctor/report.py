@@ -31,7 +31,7 @@ def as_table(findings: Sequence[Finding], console: Console) -> None:
     for subject, group in groupby(findings, key=lambda finding: finding.subject):
         console.print(Text(subject, style="bold"))
         table = Table(box=None, show_header=False, pad_edge=False, width=max(_NARROW, width))
-        table.add_column(width=8, no_wrap=True)
+        table.add_column(width=9, no_wrap=True)
         table.add_column(width=12, no_wrap=True)
         table.add_column(overflow="fold", ratio=1)
         for finding in group:
@@ -39,7 +39,7 @@ def as_table(findings: Sequence[Finding], console: Console) -> None:
             text = Text(finding.text)
             if finding.advice:
                 text.append(f"\nnext: {finding.advice}", style="cyan")
-            table.add_row(Text(f"  {word}"[:9], style=style), finding.check, text)
+            table.add_row(Text(f"  {word}", style=style), finding.check, text)
         console.print(table)
 
 

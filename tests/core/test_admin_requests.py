@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -130,16 +128,6 @@ def test_a_silent_broker_is_a_timeout(admin: core.Admin, mock: core.MockCluster,
     assert time.monotonic() - begun < 5
 
 
-def test_ctrl_c_ends_the_wait(admin: core.Admin, mock: core.MockCluster, topic: str) -> None:
-    admin.describe_cluster()
-    mock.set_broker_rtt(1, 60_000)
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    begun = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        admin.list_offsets([(topic, 0, -1)], timeout=60)
-    assert time.monotonic() - begun < 10
-
-
 def test_closing_ends_the_wait_of_another_thread(
     admin: core.Admin, mock: core.MockCluster, topic: str, until: Callable[..., None]
 ) -> None:
@@ -163,16 +151,3 @@ def test_closing_ends_the_wait_of_another_thread(
     assert [type(error) for error in raised] == [ClosedError]
     with pytest.raises(ClosedError):
         admin.describe_cluster()
-
-
-def test_a_forked_child_is_told_to_make_its_own(admin: core.Admin) -> None:
-    admin.describe_cluster()
-    child = os.fork()
-    if child == 0:
-        try:
-            admin.describe_cluster()
-        except ClosedError:
-            os._exit(7)
-        os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 7

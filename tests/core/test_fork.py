@@ -19,6 +19,7 @@ PARENT = """
                               "partition.assignment.strategy": "cooperative-sticky"})
     consumer.subscribe(["records"])
     batch = core.Batch()
+    admin = core.Admin(base)
 
     def join():
         consumer.poll(batch, 10, 5)
@@ -52,11 +53,12 @@ PARENT = """
             refused(lambda: consumer.assignment()),
             refused(lambda: consumer.commit([("records", 0, 1, -1)], 10)),
             refused(lambda: consumer.leave(10)),
+            refused(lambda: admin.describe_cluster(10)),
             refused(lambda: mock.create_topic("other", 1)),
             producer.take_events() == [], not core.wait_events(0),
             not any(core.live_handles().values()),
         ]
-        producer.shut(10); consumer.shut(10); mock.close()
+        producer.shut(10); consumer.shut(10); admin.shut(10); mock.close()
         assert all(checks), checks
         assert time.monotonic() - begun < 1
 """
@@ -77,7 +79,7 @@ CHILD = """
 AFTER = """
     assert producer.send_batch("records", [b"v"] * 10).result(10).delivered == 10
     assert producer.metadata(timeout=5)["topics"]
-    producer.shut(); consumer.shut(); mock.close()
+    producer.shut(); consumer.shut(); admin.shut(); mock.close()
 """
 
 STATES = {

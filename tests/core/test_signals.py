@@ -21,6 +21,8 @@ SETUP = """
     kind, partitions, incremental = consumer.take_rebalance()
     consumer.assign([(*partition, -1) for partition in partitions], incremental)
     while consumer.poll(batch, 10, 0.2): batch.release()
+    admin = core.Admin(base)
+    admin.describe_cluster()
     mock.set_broker_rtt(1, 60_000)
     time.sleep(0.2)
     delivery = producer.send("records", b"v")
@@ -38,6 +40,9 @@ CALLS = {
     "cluster_reachable": "producer.cluster_reachable(60)",
     "create_topics": 'mute.create_topics([("t", 1, 1, {})], 60)',
     "topic_ids": 'consumer.topic_ids(["records"], 60)',
+    "list_offsets": 'admin.list_offsets([("records", 0, -1)], 60)',
+    "group_offsets": 'admin.group_offsets("g", [("records", 0)], 60)',
+    "describe_topics": 'admin.describe_topics(["records"], 60)',
     "poll": "consumer.poll(batch, 10, None)",
     "commit": 'consumer.commit([("records", 0, 1, -1)], 60)',
     "committed": 'consumer.committed([("records", 0)], 60)',
@@ -49,4 +54,6 @@ CALLS = {
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
 def test_ctrl_c(call):
-    assert interrupted(SETUP, call, "producer.shut(2); mute.shut(2); consumer.shut(2); mock.close()") < 0.5
+    assert (
+        interrupted(SETUP, call, "producer.shut(2); mute.shut(2); consumer.shut(2); admin.shut(2); mock.close()") < 0.5
+    )

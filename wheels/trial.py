@@ -134,8 +134,8 @@ def try_wheel(path: Path, run: Run, kafka: Kafka) -> None:
     """Do one of the runs of the wheel in ``path``; what is wrong stands in its checks."""
     if run.why_not:
         with run.check("pip finds all"):
-            if lacking := LACKING.get(run.version):
-                raise NotRun(lacking)
+            if reason := LACKING.get(run.version):
+                raise NotRun(reason)
             installable(path, Python(run.version), Wheel(path).variant.target)
         return
     slow = run.where.endswith("aarch64") or os.nice(0) > 0
@@ -148,13 +148,15 @@ def try_wheel(path: Path, run: Run, kafka: Kafka) -> None:
         if run.failures:
             return
         with run.check("install"):
-            if lacking := LACKING.get(run.version):
-                raise NotRun(lacking)
+            if reason := LACKING.get(run.version):
+                raise NotRun(reason)
             environment.fetch(*_requirements(path))
             environment.install(path, extra="[cli]")
         if run.version in LACKING:
-            with run.check("install of the core alone"):
+            with run.check("install of the core alone") as check:
+                lacking = [requirement for requirement in _requirements(path) if not environment.has(requirement)]
                 environment.install(path, "--no-deps")
+                check.detail = f"without {', '.join(lacking)}"
         if run.failures:
             return
         with run.check("import") as check:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import threading
 import time
 from urllib.parse import quote
@@ -13,6 +11,7 @@ import pytest
 from support.command import run
 from support.main_job import SOON, Kafka
 from support.waiting import until
+from support.watching import at_looks, interrupt
 
 from rdknotify import Consumer, Producer
 from rdknotify.testing.local import LocalKafka
@@ -86,7 +85,10 @@ def test_the_lag_of_a_group_with_a_member(kafka: Kafka, topic: str, group: str) 
     assert run("lag", group[:-1], group, "--url", kafka.url).status == 3
 
 
-def test_watching_a_group_that_catches_up(kafka: Kafka, topic: str, group: str) -> None:
+def test_watching_a_group_that_falls_behind(
+    kafka: Kafka, topic: str, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_looks(monkeypatch, {5: interrupt})
     kafka.create_topic(topic, 1)
     sent(kafka, topic)
     with joined(kafka, topic, group), Producer(kafka.url) as producer:
@@ -98,7 +100,6 @@ def test_watching_a_group_that_catches_up(kafka: Kafka, topic: str, group: str) 
 
         sender = threading.Thread(target=send)
         sender.start()
-        threading.Timer(4, os.kill, (os.getpid(), signal.SIGINT)).start()
         ran = run("lag", group, "--watch", "--every", "500ms", "--json", "--url", kafka.url)
         stop.set()
         sender.join(SOON)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -13,7 +14,6 @@ from rdknotify.admin import Admin, Group
 from rdknotify.cli import columns, output
 from rdknotify.cli.connection import Connection, connected
 from rdknotify.cli.durations import DURATION, in_words
-from rdknotify.cli.interrupts import Interrupts
 from rdknotify.cli.lagging import GroupLag, Pace, Paces
 from rdknotify.cli.output import Exit
 from rdknotify.client import deadline_after, remaining
@@ -151,9 +151,9 @@ def _once(question: _Question, show: _Show) -> list[GroupLag]:
 
 def _watch(question: _Question, show: _Show, every: float) -> list[GroupLag]:
     """Look until Ctrl-C; what a broker does not tell now, it may tell the next time."""
-    paces, found, first = Paces(), [], True
-    with show, Interrupts() as interrupts:
-        while not interrupts:
+    paces, first = Paces(), True
+    with show:
+        while True:
             try:
                 found = question.look()
                 paces.note(found)
@@ -167,8 +167,7 @@ def _watch(question: _Question, show: _Show, every: float) -> list[GroupLag]:
                     raise
                 show.fail(error)
             first = False
-            interrupts.sleep(every)
-    raise SystemExit(interrupts.status)
+            time.sleep(every)
 
 
 class _Show:
@@ -212,7 +211,7 @@ class _Table(_Show):
     def __init__(self) -> None:
         from rich.live import Live
 
-        self._live = Live(console=output.out, auto_refresh=False, vertical_overflow="crop")
+        self._live = Live(console=output.out, auto_refresh=False, vertical_overflow="ellipsis")
         self._shown: Any = ""
 
     def __enter__(self) -> _Show:

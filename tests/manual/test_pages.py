@@ -34,6 +34,7 @@ def test_every_block_is_what_its_fence_calls_it(page: str) -> None:
     for block in BLOCKS[page]:
         check_syntax(block)
         assert set(block.attributes) <= ATTRIBUTES, f"{block.where} says {sorted(block.attributes)}"
+        assert "save" not in block.attributes or len(block.attributes) == 1, f"{block.where} is saved, which is not run"
 
 
 def test_no_block_is_left_out() -> None:
@@ -41,7 +42,9 @@ def test_no_block_is_left_out() -> None:
         for number, block in enumerate(blocks):
             if "save" in block.attributes:
                 later = "".join(other.text for other in blocks[number + 1 :] if "no" not in other.attributes)
-                assert Path(block.attributes["save"]).name.partition(".")[0] in later, f"{block.where} is saved, and nobody runs it"
+                assert Path(block.attributes["save"]).name.partition(".")[0] in later, (
+                    f"{block.where} is saved, and nobody runs it"
+                )
             reason = block.attributes.get("no", "")
             if reason.startswith("by "):
                 assert (DOCS.parent / reason.removeprefix("by ")).exists(), f"{block.where}: {reason}"

@@ -69,6 +69,13 @@ def hidden_names() -> str:
     return found.replace("\\\\", "\\") + "|^(" + "|".join((*PRIORITIES, "args", "real", "imag")) + ")$"
 
 
+def test_the_page_of_the_command_line_is_what_the_commands_say() -> None:
+    from rdknotify.cli import pages
+
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    assert page == "\n".join(pages.markdown()) + "\n", "python -m rdknotify.cli.pages > docs/command-line.md"
+
+
 def test_the_diagrams_are_those_of_their_source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "docs" / "_frame")
     from diagrams import DIAGRAMS, FOLDER

@@ -194,6 +194,14 @@ def test_a_topic_with_the_senders_times_tells_nothing_of_clocks(kafka_secure: Lo
     assert skew["state"] == "skipped" and "LogAppendTime" in skew["text"]
 
 
+def test_a_topic_is_not_made_by_looking_at_it(kafka_secure: LocalKafka, topic: str, examined) -> None:
+    findings = examined(kafka_secure.url, {}, "--topic", f"{topic}-a", "--write", f"{topic}-b")
+    written = by_check(findings, f"topic {topic}-b")["record"]
+    assert "no such topic" in written["text"] and "LogAppendTime" in written["advice"]
+    with Admin(kafka_secure.url) as admin:
+        assert not {f"{topic}-a", f"{topic}-b"} & set(admin.topics())
+
+
 def test_a_frozen_broker_is_told_in_time(kafka_secure: LocalKafka, examined) -> None:
     url, options = kafka_secure.security.url("SASL_SSL", "alice"), tls(kafka_secure.security)
     kafka_secure.pause(1)

@@ -150,6 +150,15 @@ def test_an_address_that_only_the_cluster_named_is_advertised() -> None:
         assert "advertised.listeners" in last.advice
 
 
+def test_a_check_that_hangs_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The C library's look-up of names knows no time limit."""
+    let_go = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: let_go.wait(60))
+    (trouble,) = troubles(found("--url", "slow.example:9092"))
+    let_go.set()
+    assert "the name service does not answer" in trouble["text"]
+
+
 # -- its parts -----------------------------------------------------------------------------------------------
 
 

@@ -109,7 +109,7 @@ def _wait_for_leaders(producer: Producer, name: str, partitions: int) -> None:
     deadline = time.monotonic() + REQUEST_TIMEOUT
     while sum(leader >= 0 for leader in producer.metadata(None)["topics"].get(name, {}).values()) < partitions:
         if time.monotonic() > deadline:
-            raise Timeout(TIMED_OUT, "_TIMED_OUT", f"the new topic {name} has no leaders: see `rdknotify doctor`")
+            raise Timeout(TIMED_OUT, "_TIMED_OUT", f"the new topic {name} has no leaders")
         time.sleep(0.05)
 
 

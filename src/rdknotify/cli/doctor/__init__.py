@@ -106,6 +106,8 @@ def _warning(said: warnings.WarningMessage) -> Finding:
 def _probe(brokers: Sequence[Broker], way: Way, seconds: float) -> None:
     deadline = Deadline(seconds)
     side_by_side([partial(probe, broker, way, deadline) for broker in brokers], deadline)
+    for broker in brokers:
+        broker.conclude(seconds)
 
 
 def _inside(
@@ -132,4 +134,5 @@ def _inside(
         return [finding for each in further for finding in each.findings]
 
     found = side_by_side([look_at_brokers, look_at_topics, look_at_group], deadline, grace=0.5)
-    return [brokers, *(finding for findings in found for finding in findings or [])]
+    late = [Finding(cluster.SUBJECT, "answers", State.WARNING, f"not all came within {LOOK_TIME:g} s", "try again")]
+    return [brokers, *(finding for findings in found for finding in (late if findings is None else findings))]

@@ -51,7 +51,11 @@ def look(
         return [*_partitions(answer, settings), *_settings(answer, settings, largest or _LARGEST)]
 
     found = side_by_side([lambda n=name, a=answer: one(n, a) for name, answer in answers.items()], deadline)  # type: ignore[misc]
-    return [finding for findings in found for finding in findings or []]
+    late = {
+        name: [Finding(f"topic {name}", "settings", State.WARNING, "no answer in time", "try again")]
+        for name in answers
+    }
+    return [finding for name, findings in zip(answers, found, strict=True) for finding in findings or late[name]]
 
 
 def _may_be_hidden(answer: Topic | KafkaError) -> bool:

@@ -9,7 +9,7 @@ import warnings
 from rdknotify.admin import Admin
 from rdknotify.cli.connection import Connection
 from rdknotify.cli.doctor.finding import Deadline, Finding, State
-from rdknotify.errors import RdNotifyError
+from rdknotify.errors import KafkaError, RdNotifyError
 from rdknotify.producer import Producer
 from rdknotify.tail import Tail
 
@@ -28,10 +28,15 @@ def not_measured() -> Finding:
     )  # fmt: skip
 
 
-def write(client: Admin | None, connection: Connection, topic: str, deadline: Deadline) -> list[Finding]:
+def write(client: Admin, connection: Connection, topic: str, deadline: Deadline) -> list[Finding]:
     """Send a record and read it back; the broker's time is in it if the topic keeps that."""
     subject, mark = f"topic {topic}", f"rdknotify doctor {uuid.uuid4().hex}".encode()
     begun = sent = 0.0
+    if _is_missing(client, topic, deadline):  # else the broker might make it
+        return [Finding(
+            subject, "record", State.TROUBLE, "there is no such topic",
+            f"make it: rdknotify topics create {topic} --config message.timestamp.type=LogAppendTime",
+        )]  # fmt: skip
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are findings already
@@ -59,18 +64,24 @@ def write(client: Admin | None, connection: Connection, topic: str, deadline: De
     )]  # fmt: skip
 
 
+def _is_missing(client: Admin, topic: str, deadline: Deadline) -> bool:
+    try:
+        client.describe(topic, deadline.left)
+    except KafkaError as error:
+        return error.name == "UNKNOWN_TOPIC_OR_PART"
+    return False
+
+
 def _round_trip(subject: str, delivered: float, took: float) -> Finding:
     facts = {"delivered_seconds": round(delivered, 4), "read_seconds": round(took, 4)}
     text = f"delivered in {delivered * 1000:.0f} ms, read back after {took * 1000:.0f} ms"
     return Finding(subject, "record", State.OK, text, "", facts)
 
 
-def _clocks(
-    client: Admin | None, topic: str, stamp: int | None, before: float, after: float, deadline: Deadline
-) -> Finding:
+def _clocks(client: Admin, topic: str, stamp: int | None, before: float, after: float, deadline: Deadline) -> Finding:
     """``stamp`` in milliseconds; the others are this machine's time before and after the broker took the record."""
     try:
-        setting = client.settings(topic, deadline.left)["message.timestamp.type"].value if client else None
+        setting = client.settings(topic, deadline.left)["message.timestamp.type"].value
     except RdNotifyError as error:
         return Finding("clocks", "skew", State.SKIPPED, f"not known whose time the topic keeps: {error}")
     if setting != "LogAppendTime" or stamp is None:

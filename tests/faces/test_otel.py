@@ -201,11 +201,13 @@ def test_headers_that_are_no_context_are_passed_over(
     assert not any(span.links for span in exporter.get_finished_spans())
 
 
-def test_metrics_appear_by_opentelemetrys_names() -> None:
+def test_metrics_appear_by_opentelemetrys_names(mock_cluster: MockCluster) -> None:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])
     export_metrics(provider)
     group = f"otel-{time.monotonic_ns()}"
+    with Producer(mock_cluster.url, config={"client.id": group}) as producer:
+        producer.send_batch("t", [b"v"] * 50).result(SOON)
     metrics.add(metrics.RECORDS_STORED, 100, group)
     for seconds in (0.002, 0.002, 1000.0):
         metrics.observe(metrics.STORE_LATENCY, seconds, group)
@@ -218,8 +220,10 @@ def test_metrics_appear_by_opentelemetrys_names() -> None:
         for scope in resource.scope_metrics
         for metric in scope.metrics
         for point in metric.data.data_points
-        if point.attributes and point.attributes.get("group") == group
+        if point.attributes and group in (point.attributes.get("group"), point.attributes.get("client"))
     }
+    assert points["rdknotify.records_delivered", None] == ("{records}", 50)
+    assert points["rdknotify.delivery_latency.count", None] == ("{observations}", 50)
     assert points["rdknotify.records_stored", None] == ("{records}", 100)
     assert points["rdknotify.store_latency.count", None] == ("{observations}", 3)
     assert points["rdknotify.store_latency.sum", None] == ("s", pytest.approx(1000.004))

@@ -13,6 +13,7 @@ from support.command import Ran, run
 from support.reader import read_all
 
 from rdknotify import Producer
+from rdknotify.cli.dead_letter import letters
 from rdknotify.deadletter import DeadLetterFile, DeadLetters
 from rdknotify.testing import MockCluster
 
@@ -202,6 +203,14 @@ def test_a_dead_broker_is_one_line() -> None:
     assert ran.status == 1 and "check host and port" in ran.err
     assert len(ran.err.splitlines()) == 1
     assert time.monotonic() - begun < 10
+
+
+def test_more_than_memory_shall_hold_comes_in_portions(broker: MockCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(letters.Room.__init__, "__defaults__", (4, 1000))
+    ran = again(broker, "--all")
+    assert "4 sent again" in ran.err and "2 further ones were not read" in ran.err
+    assert "2 sent again" in again(broker, "--all").err
+    assert on_the_log(broker) == [b'{"n": %d}' % number for number in range(6)]
 
 
 # -- a file --------------------------------------------------------------------------------------------------

@@ -150,6 +150,30 @@ def test_an_address_that_only_the_cluster_named_is_advertised() -> None:
         assert "advertised.listeners" in last.advice
 
 
+def test_one_dead_address_of_several_is_a_warning(mock_cluster: MockCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it does not refuse but is silent, what is behind the other is still looked at."""
+    port = int(mock_cluster.bootstrap_servers.rpartition(":")[2])
+    kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+    places = [(*kind, (address, port)) for address in ("127.0.0.9", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: places)
+    connect = socket.socket.connect
+
+    class Slow(socket.socket):
+        def connect(self, address: Any) -> None:
+            if address[0] == "127.0.0.9":
+                time.sleep(self.gettimeout() or 0)
+                raise TimeoutError
+            connect(self, address)
+
+    monkeypatch.setattr(socket, "socket", Slow)
+    broker = Broker("two.example", port)
+    probe(broker, Way.of(resolve(mock_cluster.url, "admin")), Deadline(2))
+    tcp = broker.findings[1]
+    assert (tcp.check, tcp.state) == ("tcp", State.WARNING)
+    assert "127.0.0.9: no answer in time" in tcp.text and "take away" in tcp.advice
+    assert broker.findings[-1].check == "versions" and broker.healthy
+
+
 def test_a_check_that_hangs_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """The C library's look-up of names knows no time limit."""
     let_go = threading.Event()

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rdknotify.cli.dead_letter.letters import Letter
+from rdknotify.cli.dead_letter.letters import Letter, Room
 from rdknotify.deadletter import read_dead_letters
 from rdknotify.errors import ConfigError
 from rdknotify.provenance import TIMESTAMP, HeaderList
@@ -37,10 +37,8 @@ class _Entry:
 class FilePlace:
     """Letters of a :class:`~rdknotify.deadletter.DeadLetterFile`, numbered from 1; as :class:`Place`."""
 
-    further = 0
-
     def __init__(self, path: Path, everything: bool) -> None:
-        self.name = str(path)
+        self.name, self.further = str(path), 0
         self._path, self._everything = path, everything
         self._beside = path.with_name(path.name + ENDING)
 
@@ -54,17 +52,21 @@ class FilePlace:
 
     def letters(self) -> list[Letter]:
         """Raises ConfigError for a file that is none of dead letters, OSError for one that cannot be read."""
-        done = self._done()
+        done, room = self._done(), Room()
+        found = []
         try:
-            found = [
-                Letter.of(entry, str(number), entry.timestamp, done.get(_identity(str(number), entry), ""))
-                for number, entry in enumerate(map(_Entry, read_dead_letters(self._path)), 1)
-            ]
+            for number, entry in enumerate(map(_Entry, read_dead_letters(self._path)), 1):
+                letter = Letter.of(entry, str(number), entry.timestamp, done.get(_identity(str(number), entry), ""))
+                if letter.done and not self._everything:
+                    continue
+                if room.takes(letter):
+                    found.append(letter)
+                else:
+                    self.further += 1
         except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(
-                f"--file {self._path}: is no file of dead letters ({type(error).__name__}: {error})"
-            ) from None
-        return [letter for letter in found if self._everything or not letter.done]
+            why = f"{type(error).__name__}: {error}"
+            raise ConfigError(f"--file {self._path}: is no file of dead letters ({why})") from None
+        return found
 
     def mark(self, done: Sequence[Letter], what: str) -> None:
         """Appended and synced. Raises OSError."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from rdknotify.errors import ConfigError
 from rdknotify.provenance import PREFIX, REASON, HeaderList, Origin, ReadRecord
 
-__all__ = ["DISCARDED", "SENT_AGAIN", "Letter", "Place", "Selection", "facts"]
+__all__ = ["DISCARDED", "SENT_AGAIN", "Letter", "Place", "Room", "Selection", "facts"]
 
 SENT_AGAIN, DISCARDED = "sent again", "discarded"
 _NOT_KEPT = "is too large for this topic)"
@@ -107,6 +107,20 @@ def _numbered(text: str, letters: Sequence[Letter]) -> list[Letter]:
     if not found:
         raise ConfigError(f"there is no dead letter with the number {text}, or it is done with: see dead-letter list")
     return found
+
+
+@dataclass
+class Room:
+    """How many letters are held in memory; the further ones come when those are done with."""
+
+    letters: int = 20_000
+    bytes: int = 256 << 20
+
+    def takes(self, letter: Letter) -> bool:
+        """Whether there is room for it too."""
+        self.letters -= 1
+        self.bytes -= len(letter.value or b"") + len(letter.key or b"")
+        return self.letters >= 0 and self.bytes >= 0
 
 
 class Place(Protocol):

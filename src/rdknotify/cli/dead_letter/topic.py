@@ -13,17 +13,15 @@ from types import TracebackType
 from typing import Any
 
 from rdknotify.cli.connection import Connection
-from rdknotify.cli.dead_letter.letters import Letter
+from rdknotify.cli.dead_letter.letters import Letter, Room
 from rdknotify.consumer import Consumer
 from rdknotify.errors import ConfigError
 from rdknotify.producer import Producer
 from rdknotify.provenance import DONE, DONE_AS, GROUP
 from rdknotify.topics import TopicPartition
 
-__all__ = ["LIMIT", "TopicPlace"]
+__all__ = ["TopicPlace"]
 
-LIMIT = 20_000
-"""Letters that are held in memory; the further ones come when those are done with."""
 _TIMEOUT = 5.0
 _QUIET = 3.0
 """Seconds without a record after which there is no more to come, though the log's end was not seen."""
@@ -93,6 +91,8 @@ class TopicPlace:
         """Once only. Reads up to where the topic ended when this was made."""
         kept: dict[tuple[int, int], Letter] = {}
         becomes: dict[tuple[int, int], str] = {}
+        further: set[tuple[int, int]] = set()
+        room = Room()
         for record in self._records():
             place = TopicPartition(record.topic, record.partition)
             headers = dict(record.headers)
@@ -104,16 +104,17 @@ class TopicPlace:
             committed = record.offset < self._reader.done[place]
             if not committed:
                 self._open[place].add(record.offset)
-            if len(kept) < LIMIT:
-                number = f"{record.partition}-{record.offset}"
-                done = "done" if committed else ""
-                kept[record.partition, record.offset] = Letter.of(record, number, record.timestamp, done)
+            number = f"{record.partition}-{record.offset}"
+            letter = Letter.of(record, number, record.timestamp, "done" if committed else "")
+            if room.takes(letter):
+                kept[record.partition, record.offset] = letter
             else:
-                self.further += 1
+                further.add((record.partition, record.offset))
         for (partition, offset), what in becomes.items():
             self._open[TopicPartition(self.name, partition)].discard(offset)
-            if (letter := kept.pop((partition, offset), None)) and self._everything:
-                kept[partition, offset] = replace(letter, done=what)
+            if (marked := kept.pop((partition, offset), None)) and self._everything:
+                kept[partition, offset] = replace(marked, done=what)
+        self.further = len(further - becomes.keys())
         return [kept[place] for place in sorted(kept)]
 
     def mark(self, done: Sequence[Letter], what: str) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 import ssl
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from rdknotify.cli.doctor import encryption, releases, wire
+from rdknotify.cli.doctor import encryption, reaching, releases, wire
 from rdknotify.cli.doctor.encryption import Encryption
-from rdknotify.cli.doctor.finding import Deadline, Finding, State, side_by_side
+from rdknotify.cli.doctor.finding import Deadline, Finding, State
+from rdknotify.cli.doctor.reaching import Address, words
 from rdknotify.cli.doctor.wire import NotKafka, Versions
 from rdknotify.options import Settings
 
@@ -88,16 +88,19 @@ class Broker:
     def note(
         self, check: str, state: State, text: str, advice: str = "", facts: Mapping[str, object] | None = None
     ) -> None:
-        if self.number is not None and check in ("name", "tcp") and state is State.TROUBLE:
-            advice = _ADVERTISED
         self.findings.append(Finding(self.subject, check, state, text, advice, facts or {}))
+
+    def add(self, found: Finding) -> None:
+        """Of how it was reached: whose address was not given by the user gets other advice."""
+        if self.number is not None and found.state is State.TROUBLE:
+            found = replace(found, advice=_ADVERTISED)
+        self.findings.append(found)
 
 
 def probe(broker: Broker, way: Way, deadline: Deadline) -> None:
     """Look at it step by step, noting a finding each. Never longer than the deadline, never raises OSError."""
-    addresses = _resolve(broker, deadline)
-    address = addresses and _connect(broker, addresses, deadline)
-    if not address:
+    address = _reach(broker, deadline)
+    if address is None:
         return
     try:
         _speak(broker, way, address, deadline)
@@ -109,90 +112,24 @@ def probe(broker: Broker, way: Way, deadline: Deadline) -> None:
     except OSError as error:
         broker.answers = True
         broker.note(
-            "kafka", State.TROUBLE, f"it takes connections, then ends them: {_words(error)}",
+            "kafka", State.TROUBLE, f"it takes connections, then ends them: {words(error)}",
             "check that this is a Kafka port, and what stands between (proxy, firewall); see the broker's log",
         )  # fmt: skip
 
 
-# -- name and connection -------------------------------------------------------------------------------------
+def _reach(broker: Broker, deadline: Deadline) -> Address | None:
+    """The name, then a connection: the first address that takes one."""
+    addresses, found = reaching.resolve(broker.subject, broker.host, broker.port, deadline)
+    broker.add(found)
+    if not addresses:
+        return None
+    # Half of the time: one address may be dead, and what is behind another still wants to be asked.
+    address, found = reaching.connect(broker.subject, addresses, Deadline(deadline.left / 2))
+    broker.add(found)
+    return address
 
 
-def _resolve(broker: Broker, deadline: Deadline) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
-    """The addresses that a name stands for, as sockets take them."""
-
-    def look_up() -> object:
-        try:
-            return socket.getaddrinfo(broker.host, broker.port, type=socket.SOCK_STREAM)
-        except (socket.gaierror, UnicodeError) as error:
-            return error
-
-    (found,) = side_by_side([look_up], deadline, grace=0)
-    if isinstance(found, list):
-        places = {(family, place[:2]): None for family, _, _, _, place in found}
-        shown = ", ".join(place[0] for _, place in places)
-        text = f"stands for {shown}" if shown != broker.host else "an address, no name to look up"
-        broker.note("name", State.OK, text, facts={"addresses": [place[0] for _, place in places]})
-        return list(places)
-    if found is None:
-        text, advice = "the name service does not answer", "check /etc/resolv.conf and that its servers can be reached"
-    else:
-        text = f"nobody knows the name {broker.host} here ({_words(found)})"
-        advice = f"check its spelling; `getent hosts {broker.host}` must know it, or the URL needs another name"
-    broker.note("name", State.TROUBLE, text, advice)
-    return []
-
-
-def _connect(
-    broker: Broker, addresses: list[tuple[socket.AddressFamily, tuple[str, int]]], deadline: Deadline
-) -> tuple[str, int] | None:
-    """The first address that takes a connection."""
-
-    def try_one(family: socket.AddressFamily, place: tuple[str, int]) -> float | OSError:
-        begun = time.monotonic()
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as connection:
-                connection.settimeout(deadline.left)
-                connection.connect(place)
-        except OSError as error:
-            return error
-        return time.monotonic() - begun
-
-    tried: list[Callable[[], float | OSError]] = [lambda each=each: try_one(*each) for each in addresses]  # type: ignore[misc]
-    outcomes = side_by_side(tried, deadline)
-    good = {place: taken for (_, place), taken in zip(addresses, outcomes, strict=True) if isinstance(taken, float)}
-    bad = [f"{place[0]}: {_words(error)}" for (_, place), error in zip(addresses, outcomes, strict=True)
-           if not isinstance(error, float)]  # fmt: skip
-    facts = {"seconds": {place[0]: round(seconds, 4) for place, seconds in good.items()}, "failed": bad}
-    times = ", ".join(f"{place[0]} in {seconds * 1000:.1f} ms" for place, seconds in good.items())
-    if good:
-        wrong = f"; not {', '.join(bad)}" if bad else ""
-        advice = "clients try the addresses in turn: take away those where no broker listens" if bad else ""
-        broker.note("tcp", State.WARNING if bad else State.OK, f"connected to {times}{wrong}", advice, facts)
-        return next(iter(good))
-    refused = any(isinstance(error, ConnectionRefusedError) for error in outcomes)
-    advice = (
-        "start the broker, or correct the port of the URL"
-        if refused
-        else "check that the machine is up and that no firewall is in the way; `nc -vz HOST PORT` shows it, too"
-    )
-    broker.note("tcp", State.TROUBLE, f"cannot connect to port {broker.port}: {', '.join(bad)}", advice, facts)
-    return None
-
-
-def _words(error: object) -> str:
-    if error is None or isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, ConnectionRefusedError):
-        return "refused, nobody listens there"
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.lower().replace("_", " ")
-    return str(getattr(error, "strerror", None) or error)
-
-
-# -- what is spoken ------------------------------------------------------------------------------------------
-
-
-def _speak(broker: Broker, way: Way, address: tuple[str, int], deadline: Deadline) -> None:
+def _speak(broker: Broker, way: Way, address: Address, deadline: Deadline) -> None:
     connection = _open(broker, way, address, deadline)
     if connection is None:
         return
@@ -215,7 +152,7 @@ def _greet(broker: Broker, way: Way, connection: socket.socket, deadline: Deadli
     broker.note("versions", about.state, about.text, about.advice, about.facts)
 
 
-def _is_old(broker: Broker, way: Way, address: tuple[str, int], deadline: Deadline) -> bool:
+def _is_old(broker: Broker, way: Way, address: Address, deadline: Deadline) -> bool:
     """Whether it is one that hangs up on the newest form of the question and answers the oldest."""
     try:
         connection = socket.create_connection(address, deadline.left)
@@ -226,7 +163,7 @@ def _is_old(broker: Broker, way: Way, address: tuple[str, int], deadline: Deadli
     return True
 
 
-def _open(broker: Broker, way: Way, address: tuple[str, int], deadline: Deadline) -> socket.socket | None:
+def _open(broker: Broker, way: Way, address: Address, deadline: Deadline) -> socket.socket | None:
     """A connection to speak Kafka's protocol in; None where TLS failed, which is noted."""
     if not way.tls:
         return socket.create_connection(address, deadline.left)
@@ -245,7 +182,7 @@ def _open(broker: Broker, way: Way, address: tuple[str, int], deadline: Deadline
         broker.answers = True
         if not _told_apart(broker, way, address, error, deadline):
             broker.note(
-                "tls", State.TROUBLE, f"the TLS handshake failed: {_words(error)}",
+                "tls", State.TROUBLE, f"the TLS handshake failed: {words(error)}",
                 "check the port; with an old broker, its TLS versions (ssl.enabled.protocols) and this machine's",
             )  # fmt: skip
         return None
@@ -253,7 +190,7 @@ def _open(broker: Broker, way: Way, address: tuple[str, int], deadline: Deadline
     return connection
 
 
-def _told_apart(broker: Broker, way: Way, address: tuple[str, int], error: OSError, deadline: Deadline) -> bool:
+def _told_apart(broker: Broker, way: Way, address: Address, error: OSError, deadline: Deadline) -> bool:
     """Whether it was seen why: a listener that speaks something else than the settings say."""
     if way.tls and encryption.wants_certificate(error):
         known = "the one that was shown" if way.encryption.own else "none was shown"
@@ -261,7 +198,7 @@ def _told_apart(broker: Broker, way: Way, address: tuple[str, int], error: OSErr
             known = "this check cannot show that of ssl.keystore.location; see the login"
         broker.note(
             "certificate", State.TROUBLE,
-            f"the broker wants a client certificate that it trusts, {known} ({_words(error)})",
+            f"the broker wants a client certificate that it trusts, {known} ({words(error)})",
             "give -o ssl_client_cert_file=FILE -o ssl_client_key_file=FILE, signed by an authority that it knows",
         )  # fmt: skip
         return True
@@ -287,7 +224,7 @@ def _told_apart(broker: Broker, way: Way, address: tuple[str, int], error: OSErr
     return False
 
 
-def _speaks_plainly(address: tuple[str, int], deadline: Deadline) -> bool:
+def _speaks_plainly(address: Address, deadline: Deadline) -> bool:
     try:
         with socket.create_connection(address, deadline.left) as connection:
             wire.api_versions(connection, deadline)
@@ -296,7 +233,7 @@ def _speaks_plainly(address: tuple[str, int], deadline: Deadline) -> bool:
     return True
 
 
-def _speaks_tls(way: Way, host: str, address: tuple[str, int], deadline: Deadline) -> bool:
+def _speaks_tls(way: Way, host: str, address: Address, deadline: Deadline) -> bool:
     try:
         raw = socket.create_connection(address, deadline.left)
         way.encryption.begin(raw, host, deadline, verify=False).close()

@@ -160,6 +160,16 @@ def test_what_the_broker_refuses_stays(broker: MockCluster) -> None:
     assert 3 in listed(broker)
 
 
+def test_what_was_sent_and_cannot_be_remembered_is_told(broker: MockCluster) -> None:
+    for partition in (0, 1):
+        broker.fail_partition(LETTERS, partition, "Produce", *["TOPIC_AUTHORIZATION_FAILED"] * 8)
+    last = max(listed(broker).values(), key=lambda letter: int(letter["number"].partition("-")[2]))
+    ran = again(broker, last["number"])
+    assert ran.status == 1
+    assert f"{last['number']} were sent again" in ran.err and "discard them" in ran.err
+    assert on_the_log(broker) == [b'{"n": %d}' % last["offset"]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "text"),
     [

@@ -16,7 +16,7 @@ from rdknotify.cli import output
 from rdknotify.cli.connection import Connection, connected
 from rdknotify.cli.output import Exit
 from rdknotify.client import TIMED_OUT
-from rdknotify.errors import KafkaError, Timeout
+from rdknotify.errors import AuthorizationError, KafkaError, Timeout
 
 if TYPE_CHECKING:
     from rdknotify.producer import Producer
@@ -96,6 +96,8 @@ def _topic(producer: Producer, connection: Connection, partitions: int) -> Itera
         yield name
         return
     (refusal,) = producer.create_topics([(name, partitions, -1, {})], REQUEST_TIMEOUT)
+    if isinstance(refusal, AuthorizationError):
+        output.tell("bench makes a topic of its own: that takes CREATE and DELETE on topics rdknotify-bench-*")
     if refusal is not None:
         raise refusal
     try:

@@ -26,6 +26,10 @@ class NotSent(RdNotifyError):
     """This letter is not sent; the text says why, and what to do."""
 
 
+class NotRemembered(RdNotifyError):
+    """Letters were sent again, and nothing says so: the text names them."""
+
+
 Change = Callable[[Letter], "bytes | None"]
 """Makes the value to be sent; raises NotSent."""
 
@@ -101,9 +105,20 @@ def send_again(
                     tally.failures.append((letter, str(error)))
             for topic, made in by_topic.items():
                 delivered = _deliver(producer, topic, made, tally)
-                place.mark(delivered, SENT_AGAIN)
+                _mark(place, delivered)
                 tally.sent += len(delivered)
     return tally
+
+
+def _mark(place: Place, delivered: Sequence[Letter]) -> None:
+    try:
+        place.mark(delivered, SENT_AGAIN)
+    except (RdNotifyError, OSError) as error:
+        numbers = ", ".join(letter.number for letter in delivered[:20]) + (" ..." if len(delivered) > 20 else "")
+        raise NotRemembered(
+            f"{numbers} were sent again, but that could not be remembered: {error}; they are listed still: discard "
+            "them when that works, or they are sent twice"
+        ) from error
 
 
 def _target(place: Place, letter: Letter, to: str | None) -> str:

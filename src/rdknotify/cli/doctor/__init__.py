@@ -51,6 +51,11 @@ def command(
 
     The exit status is 0 if all is well, 3 if trouble was found. It takes less than 10 seconds, also when nobody
     answers.
+
+    \b
+    rdknotify doctor --url kafka://broker1:9092,broker2:9092
+    rdknotify doctor --config-file /etc/nova/nova.conf --group billing
+    rdknotify doctor --topic orders.info --json | jq '.findings[] | select(.state == "trouble")'
     """
     findings = examine(connection, names, group, write)
     if as_json:

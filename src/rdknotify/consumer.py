@@ -134,6 +134,7 @@ class Consumer(GroupClient):
         self._unanswered: _Rebalance | None = None
         self._rewind: dict[shapes.Partition, int] = {}
         self._starts: dict[shapes.Partition, int | None] = {}
+        self._ends: dict[shapes.Partition, int] = {}
         self._existing: frozenset[shapes.Partition] | None = None
         with naming_options():
             self._core = core.Consumer(settings.conf)
@@ -474,7 +475,9 @@ class Consumer(GroupClient):
     def known_lag(self) -> tuple[int, dict[TopicPartition, int]]:
         """How many partitions are assigned, and :meth:`lag` as of the last fetch, where something was polled."""
         assigned = [TopicPartition(*partition) for partition in self._generations]
-        ends, reached = self._core.ends(assigned), self.position(assigned) if assigned else {}
+        ends = self._ends | self._core.ends(assigned)  # a broker that goes takes what is known of them with it
+        self._ends = {key: ends[key] for key in assigned if key in ends}
+        reached = self.position(assigned) if assigned else {}
         lag = {key: ends[key] - offset for key, offset in reached.items() if offset is not None and key in ends}
         return len(assigned), {key: max(0, records) for key, records in lag.items()}
 

@@ -66,7 +66,7 @@ class Server:
 
 
 def serve(port: int, address: str = "127.0.0.1", registry: CollectorRegistry = REGISTRY) -> Server:
-    """Serve ``http://address:port/metrics`` from a daemon thread: rdknotify's metrics, and the rest of the registry.
+    """Serve ``/metrics`` by HTTP, in a daemon thread: rdknotify's metrics, and the rest of the registry.
 
     The default address is for a Prometheus, or its agent, on the same machine; ``"0.0.0.0"`` is for all: the page is
     neither encrypted nor protected. Port 0 chooses one. A collector that is registered already stays.

@@ -28,6 +28,7 @@ BROUGHT = {
 ELSEWHERE = {"README.md": "index.md", "docs/README.md": "index.md"}
 LANGUAGES = {".py": "python", ".conf": "ini", ".yml": "yaml", ".yaml": "yaml", ".json": "json", ".service": "ini"}
 
+_CODE_IN_TABLE = re.compile(r"(?m)(?<=[^`])`[^`\n]*\\\|[^`\n]*`(?=.*\|$)")
 _LINK = re.compile(r"(\]\()(?!\w+:|#)([^)#\s]+)((?:#[^)\s]*)?\))")
 _origins: dict[str, str] = {}
 """Of each page that is made here, the file in the repository that its links are relative to."""
@@ -56,7 +57,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return link[0]
         return f"{link[1]}{posixpath.relpath(_place(target), posixpath.dirname(here) or '.')}{link[3]}"
 
-    return markdown if here.startswith("source/") else _LINK.sub(moved, markdown)
+    if here.startswith("source/"):
+        return markdown
+    # In a table GitHub wants a bar escaped in code too, the site shows the backslash.
+    return _CODE_IN_TABLE.sub(lambda code: code[0].replace(r"\|", "|"), _LINK.sub(moved, markdown))
 
 
 def _add(files: Files, config: MkDocsConfig, uri: str, path: str, text: str) -> None:

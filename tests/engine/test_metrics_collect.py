@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 
 import pytest
 from support.waiting import until
@@ -104,6 +105,22 @@ def test_counts_go_on_where_closed_and_forgotten_clients_ended(mock_cluster, cou
     # Delivered by a handle whose client is gone.
     assert until(lambda: counted(metrics.RECORDS_DELIVERED, "closing", "t") == 250)
     assert counted(metrics.RECORDS_SENT, "closing", "t") == 250
+
+
+def test_a_forked_child_counts_nothing_of_its_parents_clients(mock_cluster, counted):
+    with Producer(mock_cluster.url, config={"client.id": "parent"}) as producer:
+        producer.send("t", b"v").result(30)
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                gc.collect()
+                status = 2 if any("parent" in sample.labels for sample in collect()) else 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        producer.send("t", b"v").result(30)
+        assert until(lambda: counted(metrics.RECORDS_DELIVERED, "parent", "t") == 2)
 
 
 def test_a_consumer_counts_what_it_polled_where_it_stands_and_its_commits(mock_cluster, counted):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import threading
 import time
 
 import pytest
+from rich.console import Console
 from support.command import run
 from support.watching import at_looks, interrupt
 
 from rdknotify import Admin, Producer
 from rdknotify.admin import Group, Member, PartitionLag
-from rdknotify.cli import durations
+from rdknotify.cli import columns, durations, output
+from rdknotify.cli.lag import _SPARE
 from rdknotify.cli.lagging import GroupLag, Pace, Paces
 from rdknotify.testing.mock import MockCluster
 
@@ -165,6 +168,38 @@ def test_what_is_known_of_a_group_in_words() -> None:
     assert found.remark() == "1 without a committed offset"
     assert found.reader(found.partitions[0]) == "nova@10.0.0.1 (5 removed unread)"
     assert group_lag().summary() == "Stable, Classic, no members, nothing committed"
+
+
+@pytest.mark.parametrize(("width", "there"), [(140, 9), (80, 6), (60, 4)])
+def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(
+    width: int, there: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    monkeypatch.setattr(output, "out", console)
+    titles = [*TITLES[2:], *PACE_TITLES]
+    row = (
+        "notifications.info.some-vhost",
+        11,
+        1234567,
+        2345678,
+        1111111,
+        "nova@10.20.30.40",
+        1234.5,
+        99.0,
+        "1 day 2 h",
+    )
+    console.print(columns.table(titles, [row], _SPARE))
+    head, *lines = console.export_text().splitlines()
+    shown = [title for title in titles if re.search(rf"(^| ){title}($| )", head)]
+    assert len(shown) == there
+    numbers = {
+        "partition": "11",
+        "committed": "1,234,567",
+        "end": "2,345,678",
+        "lag": "1,111,111",
+        "grows/s": "1,234.5",
+    }
+    assert all(f" {text} " in lines[0] for title, text in numbers.items() if title in shown)
 
 
 def test_times_are_said_as_people_say_them() -> None:

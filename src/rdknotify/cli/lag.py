@@ -25,6 +25,8 @@ _TIMEOUT = 8.0
 """Seconds that one look may take."""
 _TITLES = ("group", "state", "topic", "partition", "committed", "end", "lag", "member")
 _PACE_TITLES = ("grows/s", "commits/s", "done in")
+_SPARE = ("committed", "end", "commits/s", "grows/s", "member")
+"""What a narrow terminal does without, in this order."""
 
 
 @click.command("lag")
@@ -245,7 +247,7 @@ class _Table(_Show):
             return [head, ""]
         titles = _TITLES[2:] + (_PACE_TITLES if paces else ())
         rows = _rows(group, paces, named=False)
-        return [head, columns.table(titles, rows), ""]
+        return [head, columns.table(titles, rows, _SPARE), ""]
 
 
 def _rows(group: GroupLag, paces: Paces | None, named: bool) -> list[tuple[Any, ...]]:

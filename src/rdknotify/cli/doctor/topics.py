@@ -92,7 +92,12 @@ def _partitions(topic: Topic, settings: Mapping[str, Setting] | KafkaError) -> l
     subject, all_of_them = f"topic {topic.name}", topic.partitions
     needed = _number(settings, "min.insync.replicas", 1)
     lost = [each.number for each in all_of_them if each.leader is None]
-    short = [each.number for each in all_of_them if each.leader is not None and len(each.in_sync) < needed]
+    # A broker asks for no more copies than there can be.
+    short = [
+        each.number
+        for each in all_of_them
+        if each.leader is not None and len(each.in_sync) < min(needed, len(each.replicas))
+    ]
     behind = [each.number for each in all_of_them if len(each.in_sync) < len(each.replicas)]
     missing = sorted({node for each in all_of_them for node in each.replicas if node not in each.in_sync})
     facts = {

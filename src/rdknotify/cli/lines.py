@@ -68,14 +68,14 @@ class Lines:
         number, end, rest = 1, 0, b""
         for data in self._blocks():
             end += len(data)
-            cut = data.rfind(b"\n") + 1
-            if not cut:
-                rest += data
+            found = data.split(b"\n")
+            found[0] = rest + found[0]
+            rest = found.pop()
+            if not found:
                 if len(rest) > LONGEST:
                     raise LineTooLong(number)
                 yield Chunk(number, [], end)
                 continue
-            found, rest = (rest + data[: cut - 1]).split(b"\n"), data[cut:]
             yield self._wanted(number, found, end)
             number += len(found)
         if rest:

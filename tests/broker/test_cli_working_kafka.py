@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -12,9 +15,10 @@ from support.main_job import Sender
 from support.postgres import query
 from support.reader import read_all
 
-from rdknotify import Producer
+from rdknotify import Admin, Producer
 from rdknotify.deadletter import DeadLetters
 from rdknotify.testing import LocalKafka
+from rdknotify.testing.cluster import until
 
 
 class Read:
@@ -86,12 +90,28 @@ def test_a_topic_that_takes_nothing_leaves_its_letters(kafka: LocalKafka, topic:
     assert len(run("dead-letter", "list", *common).rows) == 1
 
 
+def bench_topics(kafka: LocalKafka) -> list[str]:
+    with Admin(kafka.url) as admin:
+        return [name for name in admin.topics() if name.startswith("rdknotify-bench-")]
+
+
 def test_bench_takes_its_topic_away(kafka: LocalKafka) -> None:
     ran = run("bench", "--url", kafka.url, "--seconds", "0.5", "--json")
     assert ran.status == 0, ran.err
     assert json.loads(ran.out)["produce"]["records"] > 1000
-    with Producer(kafka.url) as producer:
-        deadline = time.monotonic() + 10
-        while any(name.startswith("rdknotify-bench-") for name in producer.metadata()["topics"]):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+    until(lambda: not bench_topics(kafka), 10, "the topic stays")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_bench_takes_its_topic_away(kafka: LocalKafka, number: signal.Signals, status: int) -> None:
+    """Also what was in flight then does not make brokers create it anew."""
+    command = [sys.executable, "-m", "rdknotify", "bench", "--url", kafka.url, "--seconds", "60"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: bench_topics(kafka), 30, "there is no topic")
+        time.sleep(1.0)  # it sends
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err.strip()) == (status, "")
+    until(lambda: not bench_topics(kafka), 10, "the topic stays")
+    time.sleep(1.0)
+    assert not bench_topics(kafka)

@@ -8,7 +8,7 @@ import time
 import pytest
 from support.command import run
 
-from rdknotify import Producer
+from rdknotify import Admin
 from rdknotify.cli.bench import measures
 
 
@@ -60,13 +60,17 @@ def test_the_topic_goes_whatever_happens(monkeypatch: pytest.MonkeyPatch, mock_c
     made: list[str] = []
     deleted: list[str] = []
 
-    def create(self: Producer, topics, timeout: float = 0):
-        made.extend(name for name, *_ in topics)
-        mock_cluster.create_topic(made[0], 1)
-        return [None]
+    def create(self: Admin, name: str, partitions: int, timeout: float) -> None:
+        made.append(name)
+        mock_cluster.create_topic(name, partitions)
 
-    monkeypatch.setattr(Producer, "create_topics", create)
-    monkeypatch.setattr(Producer, "delete_topics", lambda self, names, timeout=0: deleted.extend(names) or [None])
+    def delete(self: Admin, names: list[str], timeout: float) -> dict[str, None]:
+        deleted.extend(names)
+        return dict.fromkeys(names)
+
+    monkeypatch.setattr(Admin, "create_topic", create)
+    monkeypatch.setattr(Admin, "delete_topics", delete)
+    monkeypatch.setattr("rdknotify.cli.bench._is_led", lambda *_: True)
     monkeypatch.setattr(measures, "consume", _interrupted)
     ran = run("bench", "--url", mock_cluster.url, "--seconds", "0.2", "--partitions", "1", "--batch", "10")
     assert ran.status == 130

@@ -19,6 +19,7 @@ from rdknotify.client import TIMED_OUT
 from rdknotify.errors import AuthorizationError, KafkaError, Timeout
 
 if TYPE_CHECKING:
+    from rdknotify.admin import Admin
     from rdknotify.producer import Producer
 
 __all__ = ["command"]
@@ -59,7 +60,6 @@ def command(
     Whatever else the broker does meanwhile counts. benchmarks/ in the project's source has the full comparison.
     """
     from rdknotify.cli.bench import measures
-    from rdknotify.producer import Producer
     from rdknotify.tail import Tail
 
     if connection.cluster is not None:
@@ -67,17 +67,16 @@ def command(
     most = partitions * _MOCK_BYTES // (size + _OVERHEAD) if connection.cluster else math.inf
     reading = connection.arguments("consumer", create_topics=False)
     reading["config"] = {"fetch.queue.backoff.ms": "10", **reading["config"]}
-    with Producer(connection.url, **connection.arguments("producer")) as producer:
-        with _topic(producer, connection, partitions) as topic, _shown() as show:
-            for warming in [producer.send(topic, b"x" * size) for _ in range(partitions)]:
-                warming.result(REQUEST_TIMEOUT).raise_for_failures()
-            sent, undelivered = measures.produce(producer, topic, size, batch, seconds, most, show("sending"))
-            with Tail(connection.url, [topic], start="earliest", **reading) as tail:
-                read = measures.consume(tail, sent.records, size, batch, seconds, show("reading"))
-            with Tail(connection.url, [topic], **reading) as tail:
-                took = measures.latency(producer, tail, topic, size, seconds, show("one by one"))
-        if undelivered:
-            output.tell(f"{undelivered:,} records were not delivered in time; see `rdknotify doctor`", "yellow")
+    with _topic(connection, partitions) as topic, _shown() as show, _producer(connection) as producer:
+        for warming in [producer.send(topic, b"x" * size) for _ in range(partitions)]:
+            warming.result(REQUEST_TIMEOUT).raise_for_failures()
+        sent, undelivered = measures.produce(producer, topic, size, batch, seconds, most, show("sending"))
+        with Tail(connection.url, [topic], start="earliest", **reading) as tail:
+            read = measures.consume(tail, sent.records, size, batch, seconds, show("reading"))
+        with Tail(connection.url, [topic], **reading) as tail:
+            took = measures.latency(producer, tail, topic, size, seconds, show("one by one"))
+    if undelivered:
+        output.tell(f"{undelivered:,} records were not delivered in time; see `rdknotify doctor`", "yellow")
     figures = {"produce": sent.as_json(), "consume": read.as_json(), "latency_milliseconds": took.as_json()}
     if as_json:
         setting = {"size": size, "batch": batch, "partitions": partitions, "embedded": connection.cluster is not None}
@@ -88,41 +87,61 @@ def command(
 
 
 @contextmanager
-def _topic(producer: Producer, connection: Connection, partitions: int) -> Iterator[str]:
+def _topic(connection: Connection, partitions: int) -> Iterator[str]:
     """A new topic that has leaders, deleted at the end."""
+    from rdknotify.admin import Admin
+
     name = f"rdknotify-bench-{uuid.uuid4().hex[:8]}"
     if connection.cluster is not None:
         connection.cluster.create_topic(name, partitions)
         yield name
         return
-    (refusal,) = producer.create_topics([(name, partitions, -1, {})], REQUEST_TIMEOUT)
-    if isinstance(refusal, AuthorizationError):
-        output.tell("bench makes a topic of its own: that takes CREATE and DELETE on topics rdknotify-bench-*")
-    if refusal is not None:
-        raise refusal
-    try:
-        _wait_for_leaders(producer, name, partitions)
-        yield name
-    finally:
-        _delete(producer, name)
+    with Admin(connection.url, **connection.arguments("admin")) as admin:
+        try:
+            admin.create_topic(name, partitions, timeout=REQUEST_TIMEOUT)
+        except AuthorizationError:
+            output.tell("bench makes a topic of its own: that takes CREATE and DELETE on topics rdknotify-bench-*")
+            raise
+        try:
+            _wait_for_leaders(admin, name)
+            yield name
+        finally:
+            _delete(admin, name)
 
 
-def _wait_for_leaders(producer: Producer, name: str, partitions: int) -> None:
+@contextmanager
+def _producer(connection: Connection) -> Iterator[Producer]:
+    """Ended before the topic is deleted: what it sent later would make brokers create the topic anew."""
+    from rdknotify.producer import Producer
+
+    with Producer(connection.url, **connection.arguments("producer")) as producer:
+        try:
+            yield producer
+        finally:
+            producer.purge()
+
+
+def _wait_for_leaders(admin: Admin, name: str) -> None:
     deadline = time.monotonic() + REQUEST_TIMEOUT
-    while sum(leader >= 0 for leader in producer.metadata(None)["topics"].get(name, {}).values()) < partitions:
+    while not _is_led(admin, name):
         if time.monotonic() > deadline:
             raise Timeout(TIMED_OUT, "_TIMED_OUT", f"the new topic {name} has no leaders")
         time.sleep(0.05)
 
 
-def _delete(producer: Producer, name: str) -> None:
+def _is_led(admin: Admin, name: str) -> bool:
+    topic = admin.topics([name], REQUEST_TIMEOUT)[name]
+    return not isinstance(topic, KafkaError) and all(each.leader is not None for each in topic.partitions)
+
+
+def _delete(admin: Admin, name: str) -> None:
     try:
-        (refusal,) = producer.delete_topics([name], REQUEST_TIMEOUT)
-    except BaseException as error:
+        refusal = admin.delete_topics([name], REQUEST_TIMEOUT)[name]
+    except KafkaError as error:
+        refusal = error
+    except BaseException:
         output.tell(f"topic {name} is left behind: rdknotify topics delete {name}", "red")
-        if not isinstance(error, KafkaError):
-            raise
-        return
+        raise
     if refusal is not None:
         output.tell(f"topic {name} is left behind ({refusal}): rdknotify topics delete {name}", "red")
 

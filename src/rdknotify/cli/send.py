@@ -6,7 +6,8 @@ import shlex
 import socket
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rdknotify.cli.failures import Resumed
     from rdknotify.cli.forms import Forms
     from rdknotify.cli.sending import Reader, Tally
+    from rdknotify.producer import Producer
 
 __all__ = ["command"]
 
@@ -124,19 +126,14 @@ def _run(connection: Connection, given: _Given) -> Exit:
     from rdknotify.cli.interrupts import Interrupts
     from rdknotify.cli.lines import Chunk, Lines
     from rdknotify.cli.progress import Progress
-    from rdknotify.cli.sending import WINDOW, Pump
-    from rdknotify.producer import Producer
+    from rdknotify.cli.sending import Pump
 
     reader, resumed = _reader(given, connection)
     message_id, line = _argument(given)
     with ExitStack() as stack:
         lines = stack.enter_context(Lines(given.source, given.from_line)) if line is None else None
         failures = None if given.failures is None else stack.enter_context(Failures(given.failures))
-        # The pump has a limit of its own for what is in flight, at which it can be interrupted.
-        options: dict[str, float] = {"max_in_flight": 2 * WINDOW}
-        if line is None and not {"linger", "producer_batch_timeout"} & connection.options.keys():
-            options["linger"] = _LINGER
-        producer = stack.enter_context(Producer(connection.url, **connection.arguments("producer", **options)))
+        producer = stack.enter_context(_producer(connection, many=lines is not None))
         interrupts = stack.enter_context(Interrupts())
         progress = stack.enter_context(Progress(lines.size if lines is not None else None))
         pump = Pump(producer, reader, interrupts, failures, given.rate, given.strict, progress.show)
@@ -165,6 +162,25 @@ def _run(connection: Connection, given: _Given) -> Exit:
     if not tally.outcomes and tally.trouble is None:
         return Exit.DONE
     return Exit.PARTLY if tally.delivered else Exit.FAILED
+
+
+@contextmanager
+def _producer(connection: Connection, many: bool) -> Iterator[Producer]:
+    """A producer for one record or many; a second Ctrl-C does not wait for what is in flight."""
+    from rdknotify.cli.sending import WINDOW
+    from rdknotify.producer import Producer
+
+    # The pump has a limit of its own for what is in flight, at which it can be interrupted.
+    options: dict[str, float] = {"max_in_flight": 2 * WINDOW}
+    if many and not {"linger", "producer_batch_timeout"} & connection.options.keys():
+        options["linger"] = _LINGER
+    producer = Producer(connection.url, **connection.arguments("producer", **options))
+    try:
+        yield producer
+    except BaseException:
+        producer.shut()
+        raise
+    producer.close()
 
 
 def _reader(given: _Given, connection: Connection) -> tuple[Reader, Resumed | None]:

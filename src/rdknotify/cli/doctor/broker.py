@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from rdknotify.cli.doctor import encryption, reaching, releases, wire
+from rdknotify.cli.doctor.certificate import Certificate
 from rdknotify.cli.doctor.encryption import Encryption
 from rdknotify.cli.doctor.finding import Deadline, Finding, State
 from rdknotify.cli.doctor.reaching import Address, words
@@ -58,14 +59,14 @@ class Broker:
 
     Attributes:
         number: the broker's id where the cluster named it; None: it stands in the URL.
-        answers: something at that port answered, so that a login makes sense.
+        may_let_in: it answers, and in a language that the settings speak: a login makes sense.
     """
 
     host: str
     port: int
     number: int | None = None
     findings: list[Finding] = field(default_factory=list)
-    answers: bool = False
+    may_let_in: bool = False
 
     @property
     def subject(self) -> str:
@@ -110,7 +111,7 @@ def probe(broker: Broker, way: Way, deadline: Deadline) -> None:
             "see the broker's log: it hangs, is overloaded or still starting; or what listens there is no Kafka",
         )  # fmt: skip
     except OSError as error:
-        broker.answers = True
+        broker.may_let_in = True
         broker.note(
             "kafka", State.TROUBLE, f"it takes connections, then ends them: {words(error)}",
             "check that this is a Kafka port, and what stands between (proxy, firewall); see the broker's log",
@@ -139,14 +140,14 @@ def _speak(broker: Broker, way: Way, address: Address, deadline: Deadline) -> No
     except TimeoutError:
         raise
     except OSError as error:
-        broker.answers = True
+        broker.may_let_in = True
         if not _told_apart(broker, way, address, error, deadline) and not _is_old(broker, way, address, deadline):
             raise
 
 
 def _greet(broker: Broker, way: Way, connection: socket.socket, deadline: Deadline, *, oldest: bool = False) -> None:
     versions = wire.api_versions(connection, deadline, oldest=oldest)
-    broker.answers = True
+    broker.may_let_in = True
     _sasl(broker, way, connection, versions, deadline)
     about = releases.describe(versions)
     broker.note("versions", about.state, about.text, about.advice, about.facts)
@@ -170,16 +171,14 @@ def _open(broker: Broker, way: Way, address: Address, deadline: Deadline) -> soc
     try:
         connection = way.encryption.begin(socket.create_connection(address, deadline.left), broker.host, deadline)
     except ssl.SSLCertVerificationError as error:
-        broker.answers = True
-        with closing(
-            way.encryption.begin(socket.create_connection(address, deadline.left), broker.host, deadline, verify=False)
-        ) as curious:
-            broker.findings.append(encryption.refused(broker.subject, error, encryption.peek(curious), broker.host))
+        broker.may_let_in = True
+        shown = _look_at_certificate(broker, way, address, deadline)
+        broker.findings.append(encryption.refused(broker.subject, error, shown, broker.host))
         return None
     except TimeoutError:
         raise
     except OSError as error:
-        broker.answers = True
+        broker.may_let_in = True
         if not _told_apart(broker, way, address, error, deadline):
             broker.note(
                 "tls", State.TROUBLE, f"the TLS handshake failed: {words(error)}",
@@ -188,6 +187,16 @@ def _open(broker: Broker, way: Way, address: Address, deadline: Deadline) -> soc
         return None
     broker.findings.append(way.encryption.accepted(broker.subject, connection))
     return connection
+
+
+def _look_at_certificate(broker: Broker, way: Way, address: Address, deadline: Deadline) -> Certificate | None:
+    """The one that is not accepted."""
+    try:
+        raw = socket.create_connection(address, deadline.left)
+        with closing(way.encryption.begin(raw, broker.host, deadline, verify=False)) as connection:
+            return encryption.peek(connection)
+    except OSError:
+        return None
 
 
 def _told_apart(broker: Broker, way: Way, address: Address, error: OSError, deadline: Deadline) -> bool:
@@ -202,6 +211,7 @@ def _told_apart(broker: Broker, way: Way, address: Address, error: OSError, dead
             "give -o ssl_client_cert_file=FILE -o ssl_client_key_file=FILE, signed by an authority that it knows",
         )  # fmt: skip
         return True
+    broker.may_let_in = False
     if way.tls and _speaks_plainly(address, deadline):
         other = way.protocol.replace("SSL", "PLAINTEXT")
         broker.note(
@@ -221,6 +231,7 @@ def _told_apart(broker: Broker, way: Way, address: Address, error: OSError, dead
         what = f"its answer begins with {seen!r}" if seen.isprintable() else "its answer has another form"
         broker.note("kafka", State.TROUBLE, f"what listens there is no Kafka: {what}", "correct the port of the URL")
         return True
+    broker.may_let_in = True
     return False
 
 
@@ -259,6 +270,7 @@ def _sasl(broker: Broker, way: Way, connection: socket.socket, versions: Version
         return
     listed = ", ".join(offered)
     if not way.sasl:
+        broker.may_let_in = False
         broker.note(
             "sasl", State.TROUBLE, f"this listener wants a login (SASL: {listed}), and the settings have none",
             "put user:password@ before the host in RDKNOTIFY_URL, and the mechanism into -o sasl_mechanism=NAME", facts,

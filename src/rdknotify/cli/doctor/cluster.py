@@ -21,8 +21,8 @@ def log_in(
     connection: Connection, settings: Settings, brokers: Sequence[Broker], timeout: float
 ) -> tuple[Finding, Admin | None]:
     """Whether the cluster takes the client as who it is, and then that client. Raises ConfigError."""
-    if not any(broker.answers for broker in brokers):
-        return Finding(SUBJECT, "login", State.SKIPPED, "not tried: no broker of the URL answers, see above"), None
+    if not any(broker.may_let_in for broker in brokers):
+        return Finding(SUBJECT, "login", State.SKIPPED, "not tried: see the brokers above"), None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are findings already

@@ -10,6 +10,8 @@ import sys
 import textwrap
 import time
 
+from support.waiting import PATIENCE
+
 FRAME = """
 print("ready", flush=True)
 try:
@@ -29,13 +31,13 @@ def interrupted(setup: str, call: str, ending: str) -> float:
     assert process.stderr is not None
     try:
         assert _line(process) == b"ready\n"
-        time.sleep(0.4)
+        time.sleep(0.4 * PATIENCE)
         assert process.poll() is None, process.communicate()
         begun = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert _line(process) == b"interrupted\n"
         took = time.monotonic() - begun
-        assert process.wait(10) == 0, process.stderr.read()
+        assert process.wait(10 * PATIENCE) == 0, process.stderr.read()
         return took
     finally:
         process.kill()
@@ -46,7 +48,7 @@ def _line(process: subprocess.Popen[bytes]) -> bytes:
     assert process.stdout is not None and process.stderr is not None
     read = b""
     while not read.endswith(b"\n"):
-        assert select.select([process.stdout], [], [], 15)[0], "no output in time"
+        assert select.select([process.stdout], [], [], 15 * PATIENCE)[0], "no output in time"
         part = os.read(process.stdout.fileno(), 100)
         assert part, process.stderr.read()
         read += part

@@ -120,7 +120,7 @@ def test_a_fault_leaves_nothing_undelivered(fault, kafka3, kafka3_proxied, join,
                 producer.send_batch(topic, values[begin : begin + 500])
                 time.sleep(0.2)
         producer.flush(60)
-    until(lambda: len(workers[0].accepted | workers[1].accepted) == len(values), timeout=60)
+    until(lambda: len({*workers[0].accepted, *workers[1].accepted}) == len(values), timeout=60)
     for worker in workers:
         worker.end()
     accepted = workers[0].accepted + workers[1].accepted

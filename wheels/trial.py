@@ -277,8 +277,14 @@ def _sentence(run: Run) -> str:
         return f"CPython {run.version} not run: {run.why_not}{found}"
     done = [check for check in run.checks if check.outcome == PASSED and check.what not in ("environment", "import")]
     told = [f"{check.what} {check.detail}" if check.what == "core" else check.what for check in done]
-    told += [f"{check.what} {check.outcome}" for check in run.checks if check.outcome != PASSED]
+    told += [f"{check.what} {_outcome(check)}" for check in run.checks if check.outcome != PASSED]
     return f"CPython {run.python or run.version}, {run.libc or run.where}: {', '.join(told)}"
+
+
+def _outcome(check: Check) -> str:
+    """Of tests that failed, how many."""
+    counts = re.match(r"[\w ,]*\d+ failed[\w ,]*", check.detail)
+    return f"{check.outcome} ({counts[0]})" if check.outcome == FAILED and counts else check.outcome
 
 
 @click.command("test")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.interrupting import interrupted
+from support.waiting import PATIENCE
 
 SETUP = """
     import socket, sys, time
@@ -55,5 +56,6 @@ CALLS = {
 @pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
 def test_ctrl_c(call):
     assert (
-        interrupted(SETUP, call, "producer.shut(2); mute.shut(2); consumer.shut(2); admin.shut(2); mock.close()") < 0.5
+        interrupted(SETUP, call, "producer.shut(2); mute.shut(2); consumer.shut(2); admin.shut(2); mock.close()")
+        < 0.5 * PATIENCE
     )

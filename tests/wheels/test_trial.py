@@ -44,6 +44,8 @@ def made() -> trial.Run:
         check.detail = "3 passed"
     with run.check("demo"):
         raise trial.NotRun("no sqlite3")
+    with run.check("beside"):
+        raise BuildError("2 passed, 1 failed, 1 skipped: test_this: assert False")
     with run.check("TLS"):
         raise BuildError("no certificate")
     return run
@@ -51,9 +53,16 @@ def made() -> trial.Run:
 
 def test_what_failed_and_what_was_not_run_are_told_apart() -> None:
     run = made()
-    assert [check.outcome for check in run.checks] == [trial.PASSED, trial.PASSED, trial.NOT_RUN, trial.FAILED]
-    assert [failure.partition("TLS: ")[2] for failure in run.failures] == ["no certificate"]
-    assert trial.summary([run]) == "CPython 3.12, glibc 2.31: install, core 3 passed, demo not run, TLS failed"
+    assert [check.outcome for check in run.checks] == [
+        trial.PASSED,
+        trial.PASSED,
+        trial.NOT_RUN,
+        trial.FAILED,
+        trial.FAILED,
+    ]
+    assert [failure.partition("TLS: ")[2] for failure in run.failures] == ["", "no certificate"]
+    told = "install, core 3 passed, demo not run, beside failed (2 passed, 1 failed, 1 skipped), TLS failed"
+    assert trial.summary([run]) == f"CPython 3.12, glibc 2.31: {told}"
 
 
 def test_a_python_that_lacks_a_requirement_is_told_and_is_no_failure() -> None:

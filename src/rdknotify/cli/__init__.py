@@ -27,7 +27,20 @@ from rdknotify.errors import RdNotifyError
 
 __all__ = ["commands", "main"]
 
-COMMANDS = ("send", "listen", "persist", "lag", "topics", "dead-letter", "doctor", "demo", "bench", "version", "completion", "man")
+COMMANDS = (
+    "send",
+    "listen",
+    "persist",
+    "lag",
+    "topics",
+    "dead-letter",
+    "doctor",
+    "demo",
+    "bench",
+    "version",
+    "completion",
+    "man",
+)
 
 
 class _ReaderGone(Exception):

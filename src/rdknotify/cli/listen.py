@@ -7,7 +7,7 @@ import select
 import sys
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,6 +34,8 @@ __all__ = ["command"]
 _SLICE = 0.2
 """Seconds after which a closed pipe, a signal or the end of patience is noticed."""
 _BATCH = 500
+_EMBEDDED_END = 1.0
+"""Seconds of silence after which the embedded broker has shown all that it holds: nobody else can send to it."""
 _TOLD = 5
 """Records that are no notifications of which each is told."""
 _PLACES = 10
@@ -129,6 +131,8 @@ def _filter(text: str) -> NotificationFilter:
 
 
 def _run(connection: Connection, given: _Given) -> Exit:
+    if connection.cluster is not None and given.timeout is None:
+        given = replace(given, timeout=_EMBEDDED_END)
     show = _Show(given.raw, not given.as_json and output.out.is_terminal, [_filter(text) for text in given.filters])
     with ExitStack() as stack:
         source = stack.enter_context(_source(connection, given))
@@ -153,6 +157,9 @@ def _source(connection: Connection, given: _Given) -> Consumer:
     if not tail.assignment():
         names = ", ".join(topics)
         output.tell(f"no topic of these is there, or this user may not see it; waiting for them: {names}")
+    elif output.err.is_terminal and given.timeout is None:
+        begin = "what comes from now on" if given.since is None else "what has come since then"
+        output.tell(f"listening: {begin} is shown, until Ctrl-C")
     return tail
 
 

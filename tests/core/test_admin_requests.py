@@ -74,17 +74,6 @@ def test_a_partition_without_a_leader_is_told_so(admin: core.Admin, mock: core.M
     assert [leader for _, leader, _, _ in partitions] == [1, 1, None, 1]
 
 
-def test_what_the_broker_does_not_know_is_an_error_of_each_or_of_all(admin: core.Admin, topic: str) -> None:
-    groups, errors = admin.list_groups()
-    assert groups == []
-    assert {error.name for error in errors} == {"_UNSUPPORTED_FEATURE"}
-    assert names(admin.describe_groups(["a", "b"])) == {"a": "_UNSUPPORTED_FEATURE", "b": "_UNSUPPORTED_FEATURE"}
-    assert names(admin.delete_groups(["a"])) == {"a": "_UNSUPPORTED_FEATURE"}
-    assert names(admin.delete_records([(topic, 0, 1)])) == {(topic, 0): "_UNSUPPORTED_FEATURE"}
-    with pytest.raises(KafkaError, match="DescribeConfigs"):
-        admin.describe_configs([topic])
-
-
 def test_wrong_arguments_are_refused_and_leave_nothing_behind(admin: core.Admin, topic: str) -> None:
     for wrong in (None, 3, ["a", None], [b"a"]):
         for ask in (admin.describe_groups, admin.delete_groups, admin.describe_topics, admin.describe_configs):

@@ -31,7 +31,7 @@ cdef dict KINDS = {
 }
 cdef dict REMEDIES = {
     "TOPIC_AUTHORIZATION_FAILED":
-        "allow this user WRITE on the topic to send to it, READ to receive from it, DESCRIBE_CONFIGS to see its settings (ACLs)",
+        "allow this user WRITE on the topic to send to it, READ to receive from it, DESCRIBE_CONFIGS for settings (ACLs)",
     "GROUP_AUTHORIZATION_FAILED": "allow this user READ on the consumer group (ACLs)",
     "CLUSTER_AUTHORIZATION_FAILED":
         "allow this user WRITE on its topics, or IDEMPOTENT_WRITE on the cluster, to send; CREATE to create topics (ACLs)",

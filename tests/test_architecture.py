@@ -25,7 +25,10 @@ CORE_LAYER = 1.5
 """Above the pure modules, which therefore cannot import it. It knows the words of layer 0 only."""
 
 CEILINGS = {".py": 600, ".pyi": 600, ".pxi": 600, ".pxd": 600, ".pyx": 1200, ".c": 600}
-HOSTS = {"127.0.0.1", "github.com", "host", "localhost", "maven.apache.org", "semver.org", "www.apache.org", "www.w3.org"}
+HOSTS = {
+    *("127.0.0.1", "localhost", "host"),
+    *("github.com", "maven.apache.org", "semver.org", "www.apache.org", "www.w3.org"),
+}
 """The addresses that our pages and programs mention. A mirror or a registry of one machine is not among them."""
 
 

@@ -16,6 +16,7 @@ cdef extern from "rdkafka.h" nogil:
 
     ctypedef enum rd_kafka_resp_err_t:
         RD_KAFKA_RESP_ERR_NO_ERROR
+        RD_KAFKA_RESP_ERR__BAD_MSG
         RD_KAFKA_RESP_ERR__DESTROY
         RD_KAFKA_RESP_ERR__FAIL
         RD_KAFKA_RESP_ERR__IN_PROGRESS
@@ -332,6 +333,7 @@ cdef extern from "rdkafka.h" nogil:
         RD_KAFKA_ADMIN_OP_LISTOFFSETS
 
     rd_kafka_resp_err_t rd_kafka_topic_result_error(const rd_kafka_topic_result_t *topicres)
+    const char *rd_kafka_topic_result_name(const rd_kafka_topic_result_t *topicres)
     const char *rd_kafka_topic_result_error_string(const rd_kafka_topic_result_t *topicres)
     rd_kafka_AdminOptions_t *rd_kafka_AdminOptions_new(rd_kafka_t *rk, rd_kafka_admin_op_t for_api)
     void rd_kafka_AdminOptions_destroy(rd_kafka_AdminOptions_t *options)

@@ -425,12 +425,15 @@ cdef list _administer(Client client, list topics, bint create, timeout):
                 request.h.rk, <rdk.rd_kafka_DeleteTopic_t **> asked, n, request.options, request.queue)
             results = rdk.rd_kafka_DeleteTopics_result_topics(
                 rdk.rd_kafka_event_DeleteTopics_result(request.answer()), &count)
-        return [
+        answers = {
+            _text(rdk.rd_kafka_topic_result_name(results[i])):
             kafka_error(rdk.rd_kafka_topic_result_error(results[i]),
                         _text(rdk.rd_kafka_topic_result_error_string(results[i])))
             if rdk.rd_kafka_topic_result_error(results[i]) else None
             for i in range(count)
-        ]
+        }
+        unanswered = kafka_error(rdk.RD_KAFKA_RESP_ERR__BAD_MSG, "the broker's answer does not speak of this topic")
+        return [answers.get(entry[0], unanswered) for entry in topics]
     finally:
         for i in range(n):
             if asked[i] != NULL and create:

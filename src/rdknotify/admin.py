@@ -31,6 +31,8 @@ When: TypeAlias = "Literal['beginning', 'end'] | datetime | float"
 
 _T = TypeVar("_T")
 _TIMEOUT = 10.0
+_BAD_MSG = -199
+"""librdkafka's ``_BAD_MSG``."""
 _EARLIEST = -2
 _LATEST = -1
 _EXIT_TIMEOUT = 1.0
@@ -197,7 +199,7 @@ class Admin(CoreClient):
         """State, coordinator, and members with what they read, of each of these groups."""
         asked = _names(names, "group")
         answers = self._ask(self._core.describe_groups, asked, timeout) if asked else {}
-        return {name: _group(name, answers[name]) for name in asked}
+        return {name: _group(name, _about(name, answers)) for name in asked}
 
     def group(self, name: str, timeout: float = _TIMEOUT) -> Group:
         """One group. One that never was is in the state ``Dead``, without members."""
@@ -303,7 +305,7 @@ class Admin(CoreClient):
         else:
             asked = _topic_names(names)
         answers = self._ask(self._core.describe_topics, asked, remaining(deadline)) if asked else {}
-        return {name: _topic(name, answers[name]) for name in asked}
+        return {name: _topic(name, _about(name, answers)) for name in asked}
 
     def describe(self, topic: str, timeout: float = _TIMEOUT) -> Topic:
         """One topic. Raises KafkaError ``UNKNOWN_TOPIC_OR_PART`` where there is none of that name."""
@@ -311,7 +313,7 @@ class Admin(CoreClient):
 
     def settings(self, topic: str, timeout: float = _TIMEOUT) -> dict[str, Setting]:
         """The topic's settings by name, as ``retention.ms`` (KIP-133)."""
-        answer = _good(self._ask(self._core.describe_configs, _topic_names([topic]), timeout)[topic])
+        answer = _good(_about(topic, self._ask(self._core.describe_configs, _topic_names([topic]), timeout)))
         return {name: Setting(*setting) for name, setting in sorted(answer.items())}
 
     def create_topic(
@@ -381,6 +383,11 @@ def _names(names: Iterable[str], what: str) -> list[str]:
 
 def _topic_names(names: Iterable[str]) -> list[str]:
     return [topics.check_name(name) for name in _names(names, "topic")]
+
+
+def _about(name: str, answers: Mapping[str, Any]) -> Any:
+    """What the brokers answered about this one; an error where they left it out."""
+    return answers[name] if name in answers else core.kafka_error(_BAD_MSG, f"the answer does not speak of {name}")
 
 
 def _good(answer: _T | KafkaError) -> _T:

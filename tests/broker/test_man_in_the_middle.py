@@ -39,6 +39,24 @@ def test_spoiled_answers_of_real_kafka(kafka, topic: str, figure: Figures) -> No
     figure("S", "close() after spoiled answers of real Kafka", closing, "s", at_most=10)
 
 
+def test_spoiled_answers_to_an_administrator(kafka, topic: str, figure: Figures) -> None:
+    chance = random.Random(SEED)
+    with Middle(kafka.bootstrap_servers) as middle, Victim(f"kafka://{middle.address}", topic) as victim:
+        victim("prove", mark="a group to be asked about", **PROOF)
+        victim("administer", wait=20)
+        assert victim("errors") == {}, "unspoiled, all is answered"
+        for spoil in hostile.EVERY_SPOIL:
+            goal = middle.spoiled + 60
+            middle.turn(spoil=spoil(chance, hostile.ADMINISTRATION, 0.7))
+            until(lambda goal=goal: victim("administer", wait=0.3) or middle.spoiled >= goal, "it is spoiled", 60)
+        middle.turn()
+        victim("prove", mark="after it", **PROOF)
+        grown = victim("grown")
+        victim("close")
+    figure("S", "spoiled answers to an administrator without a crash", middle.spoiled, at_least=180)
+    figure("S", "memory taken by them", grown, "MiB", at_most=150)
+
+
 def test_no_bit_that_was_turned_over_on_the_way_is_in_a_record(kafka, topic: str, figure: Figures) -> None:
     sent = {f"record-{number}" for number in range(100)}
     chance = random.Random(SEED)

@@ -17,6 +17,8 @@ Speech = Callable[[socket.socket], None]
 """What a hostile server does with a client that has connected."""
 
 PRODUCE, FETCH, METADATA, API_VERSIONS = 0, 1, 3, 18
+ADMINISTRATION = frozenset({2, 9, 15, 16, 20, 21, 32, 42, 60, 69, 75})
+"""The kinds of requests that only an administrator makes, and for offsets."""
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -66,6 +67,8 @@ class _Client:
             quick = {"connect_timeout": None, "config": {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 50}}
             if which == "producer":
                 made = self._rdknotify.Producer(self._url, delivery_timeout=2.0, **quick)
+            elif which == "admin":
+                made = self._rdknotify.Admin(self._url, **quick)
             else:
                 quick["config"] |= {"fetch.error.backoff.ms": 20, "session.timeout.ms": 3000, **self._options}
                 made = self._rdknotify.Consumer(self._url, [self._topic], group="victims", start="earliest", **quick)
@@ -95,6 +98,25 @@ class _Client:
             self._read()
             number += 1
         return number
+
+    def administer(self, wait: float) -> None:
+        """Ask all that an administrator may ask, each for so many seconds, whatever comes of it."""
+        group, topic, place = "victims", self._topic, (self._topic, 0)
+        questions: list[Callable[[Any], object]] = [
+            lambda admin: admin.cluster(wait),
+            lambda admin: admin.groups(wait),
+            lambda admin: admin.group(group, wait),
+            lambda admin: admin.offsets(group, timeout=wait),
+            lambda admin: admin.topics(timeout=wait),
+            lambda admin: admin.describe(topic, wait),
+            lambda admin: admin.settings(topic, wait),
+            lambda admin: admin.find_offsets([place], timeout=wait),
+            lambda admin: admin.delete_records({place: 0}, wait),
+            lambda admin: admin.delete_groups(["nobody's"], wait),
+            lambda admin: admin.delete_topics(["nobody.s"], wait),
+        ]
+        for question in questions:
+            self._try("admin", question)
 
     def prove(self, mark: str, count: int, timeout: float) -> float:
         """Deliver so many records and read them all; returns the seconds that took."""

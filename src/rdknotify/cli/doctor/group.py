@@ -13,13 +13,15 @@ __all__ = ["look"]
 
 _BETWEEN = 1.0
 """Seconds between two looks at the offsets."""
+_PAUSE = 0.5
+"""Seconds between two questions to a coordinator that is not ready."""
 
 
 def look(client: Admin, name: str, deadline: Deadline) -> list[Finding]:
     """State, members and lag, looked at twice to see whether it moves."""
     subject = f"group {name}"
     try:
-        group = client.group(name, deadline.left)
+        group = _described(client, name, deadline)
         before = client.lag(name, timeout=deadline.left, described=group)
         after = before
         if any(each.lag for each in before) and deadline.left > 2 * _BETWEEN / 3:
@@ -37,6 +39,17 @@ def look(client: Admin, name: str, deadline: Deadline) -> list[Finding]:
             "try again; the group's coordinator is one of the brokers, see above",
         )]  # fmt: skip
     return [_state(subject, group, after), *_lag(subject, group, before, after)]
+
+
+def _described(client: Admin, name: str, deadline: Deadline) -> Group:
+    """The group, from a coordinator that may just be reading what it has on it."""
+    while True:
+        try:
+            return client.group(name, deadline.left)
+        except KafkaError as error:
+            if not error.retriable or deadline.left < 2 * _PAUSE:
+                raise
+        time.sleep(_PAUSE)
 
 
 def _state(subject: str, group: Group, lags: Sequence[PartitionLag]) -> Finding:

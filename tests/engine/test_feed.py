@@ -182,9 +182,11 @@ def test_a_batch_without_patience_is_what_is_there(url: str, producer: Producer)
     send(producer, 5)
     held = Held()
     with Feed(url, [TOPIC], held, group=GROUP, batch_size=10):
-        items = held.next()
-        assert len(items) == 5
-        answer_all(items)
+        taken = 0
+        while taken < 5:  # never 10: it does not wait for more; what was sent in two requests may come in two
+            items = held.next()
+            taken += len(items)
+            answer_all(items)
 
 
 def test_stop_hands_out_what_was_committed_and_takes_no_more(url: str, producer: Producer) -> None:

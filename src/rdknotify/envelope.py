@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -214,9 +215,18 @@ def _json_text(payload: Any) -> str:
     except TypeError:
         pass
     try:
-        return json.dumps(payload, separators=(",", ":"))
+        return json.dumps(_finite(payload), separators=(",", ":"))
     except RecursionError:
         raise EnvelopeError("the payload is nested too deeply to be text") from None
+
+
+def _finite(value: Any) -> Any:
+    """Decoded JSON with null for NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def decode_message(value: bytes | bytearray | memoryview) -> tuple[dict[str, Any], dict[str, Any]]:

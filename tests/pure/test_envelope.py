@@ -23,7 +23,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.json_library import library  # noqa: F401 - a fixture for all of them
 
@@ -434,6 +434,7 @@ def test_ordinary_values_take_the_fast_way(monkeypatch: pytest.MonkeyPatch, libr
 
 
 @given(JSON_VALUES)
+@example([-(2**63) - 1, math.inf])  # the standard library's work, which would write Infinity
 def test_flat_is_the_same_with_the_payload_as_text(payload: Any) -> None:
     value = encode_new("p", "e", "INFO", payload)[1]
     whole = decode(value)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 import pytest
+from support.consuming import joined
 from support.main_job import SOON, Kafka
 from support.waiting import until
 
@@ -34,20 +35,6 @@ def filled(kafka: Kafka, topic: str) -> str:
     return topic
 
 
-def joined(kafka: Kafka, topic: str, group: str, protocol: str = "classic") -> Consumer:
-    """A member that was given all partitions and has committed all records."""
-    member = Consumer(kafka.url, [topic], group, group_protocol=protocol)
-    seen = 0
-    deadline = time.monotonic() + SOON
-    while seen < COUNT:
-        assert time.monotonic() < deadline
-        batch = member.poll()
-        seen += len(batch)
-        if batch:
-            batch.commit()
-    return member
-
-
 def names(answers: dict[TopicPartition, Answer]) -> dict[int, str | int | None]:
     return {
         place.partition: answer.name if isinstance(answer, KafkaError) else answer for place, answer in answers.items()
@@ -62,7 +49,7 @@ def by_partition(found: list[PartitionLag]) -> dict[int, tuple[int | None, int |
 def test_a_group_with_its_members_and_what_they_read(
     kafka: Kafka, admin: Admin, filled: str, group: str, protocol: str
 ) -> None:
-    with joined(kafka, filled, group, protocol) as member:
+    with joined(kafka, filled, group, COUNT, protocol) as member:
         found = until(lambda: (told := admin.group(group)).state == "Stable" and told, timeout=SOON)
         (only,) = found.members
         assert found.type.lower() == protocol
@@ -84,7 +71,7 @@ def test_a_group_with_its_members_and_what_they_read(
 def test_lag_with_and_without_commits_and_of_what_was_removed(
     kafka: Kafka, admin: Admin, filled: str, group: str
 ) -> None:
-    joined(kafka, filled, group).close()
+    joined(kafka, filled, group, COUNT).close()
     assert by_partition(admin.lag(group)) == {0: (None, 0, None), 1: (COUNT - 1, COUNT - 1, 0), 2: (1, 1, 0)}
     assert [each.lag for each in admin.lag(group, [filled])] == [None, 0, 0]
     assert admin.reset_offsets(group, {(filled, 1): 10}) == {TopicPartition(filled, 1): 10}
@@ -99,7 +86,7 @@ def test_lag_with_and_without_commits_and_of_what_was_removed(
 
 
 def test_offsets_are_reset_to_places_and_times(kafka: Kafka, admin: Admin, filled: str, group: str) -> None:
-    joined(kafka, filled, group).close()
+    joined(kafka, filled, group, COUNT).close()
     assert names(admin.reset_offsets(group, "beginning")) == {1: 0, 2: 0}
     assert names(admin.reset_offsets(group, time.time() + 60)) == {1: COUNT - 1, 2: 1}
     assert names(admin.reset_offsets(group, datetime.now() - timedelta(hours=1), only=[filled])) == {0: 0, 1: 0, 2: 0}

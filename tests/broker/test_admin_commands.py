@@ -9,11 +9,12 @@ from urllib.parse import quote
 
 import pytest
 from support.command import run
+from support.consuming import joined
 from support.main_job import SOON, Kafka
 from support.waiting import until
 from support.watching import at_looks, interrupt
 
-from rdknotify import Consumer, Producer
+from rdknotify import Producer
 from rdknotify.testing.local import LocalKafka
 
 COUNT = 100
@@ -22,19 +23,6 @@ COUNT = 100
 def sent(kafka: Kafka, topic: str) -> None:
     with Producer(kafka.url) as producer:
         producer.send_batch(topic, [b"x"] * COUNT).result(SOON).raise_for_failures()
-
-
-def joined(kafka: Kafka, topic: str, group: str) -> Consumer:
-    member = Consumer(kafka.url, [topic], group)
-    seen = 0
-    deadline = time.monotonic() + SOON
-    while seen < COUNT:
-        assert time.monotonic() < deadline
-        batch = member.poll()
-        seen += len(batch)
-        if batch:
-            batch.commit()
-    return member
 
 
 def test_a_topic_from_its_creation_to_its_end(kafka: Kafka, topic: str) -> None:
@@ -69,7 +57,7 @@ def test_a_topic_from_its_creation_to_its_end(kafka: Kafka, topic: str) -> None:
 def test_the_lag_of_a_group_with_a_member(kafka: Kafka, topic: str, group: str) -> None:
     kafka.create_topic(topic, 1)
     sent(kafka, topic)
-    with joined(kafka, topic, group):
+    with joined(kafka, topic, group, COUNT):
         until(lambda: "Stable" in run("lag", group, "--url", kafka.url).out, timeout=SOON)
         sent(kafka, topic)
         place = [topic, "0", str(COUNT), str(2 * COUNT), str(COUNT), "rdknotify@127.0.0.1"]
@@ -91,7 +79,7 @@ def test_watching_a_group_that_falls_behind(
     at_looks(monkeypatch, {5: interrupt})
     kafka.create_topic(topic, 1)
     sent(kafka, topic)
-    with joined(kafka, topic, group), Producer(kafka.url) as producer:
+    with joined(kafka, topic, group, COUNT), Producer(kafka.url) as producer:
         stop = threading.Event()
 
         def send() -> None:

@@ -7,6 +7,7 @@ from rdknotify.consumer import Consumer
 from rdknotify.producer import Producer
 from rdknotify.topics import TopicPartition
 from rdknotify.url import TransportURL
+from support.main_job import SOON, Kafka
 from support.waiting import until
 
 
@@ -50,3 +51,20 @@ def committed(url: str, group: str, topic: str, partition: int = 0) -> int:
         return outsider.committed([(topic, partition)])[topic, partition] or 0
     finally:
         outsider.shut()
+
+
+def joined(kafka: Kafka, topic: str, group: str, count: int, protocol: str = "classic") -> Consumer:
+    """A member that was given all partitions and has committed all records."""
+    member = Consumer(kafka.url, [topic], group, group_protocol=protocol)
+    seen = 0
+
+    def enough() -> bool:
+        nonlocal seen
+        batch = member.poll()
+        seen += len(batch)
+        if batch:
+            batch.commit()
+        return seen >= count
+
+    until(enough, f"{count} records came", SOON)
+    return member
